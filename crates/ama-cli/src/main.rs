@@ -1,0 +1,2 @@
+//! The `ama` command.
+fn main() {}

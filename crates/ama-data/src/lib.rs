@@ -1,0 +1,1 @@
+//! Preference pairs from Parquet to packed token batches

@@ -1,0 +1,1 @@
+//! Log-probability and preference-loss kernels for language-model alignment

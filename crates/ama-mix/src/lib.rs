@@ -1,0 +1,1 @@
+//! Mixers for many-task alignment: AMA-R, AMA-S and the baselines, in plain arithmetic

@@ -1,0 +1,1 @@
+//! Content-addressed, crash-safe store of per-pair log-probabilities and losses

@@ -1,0 +1,1 @@
+//! A verifiable three-task preference suite, generated from a seed

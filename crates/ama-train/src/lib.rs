@@ -1,0 +1,1 @@
+//! Two-stage AutoMixAlign training: SFT, specialists, scoring, generalists, evaluation
