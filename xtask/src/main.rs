@@ -1,2 +1,49 @@
-//! Developer tasks: `cargo xtask --help`.
-fn main() {}
+//! Developer tasks of the workspace: `cargo xtask --help`.
+//!
+//! Thin on purpose: it links none of the `ama-*` crates, it runs `cargo` and the `ama` binary.
+
+#![forbid(unsafe_code)]
+
+mod ci;
+mod datasets;
+mod pipeline;
+mod shell;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "Developer tasks of the ama workspace", version)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Build `ama` in release and run both stages: base, specialists, generalists, evaluation
+    Pipeline(pipeline::Options),
+    /// Regenerate the embedded suite in datasets/ and say whether a byte changed
+    Datasets(datasets::Options),
+    /// Check the layout rules: arrows between crates, file sizes, READMEs, examples, CHANGELOG
+    Tidy,
+    /// Everything that continuous integration checks, cheapest first
+    Ci(ci::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().task {
+        Task::Pipeline(options) => pipeline::run(&options),
+        Task::Datasets(options) => datasets::run(&options),
+        Task::Tidy => ci::tidy(),
+        Task::Ci(options) => ci::run(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            shell::say(&format!("xtask: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! `cargo xtask ci`: what continuous integration checks, cheapest first.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use crate::pipeline;
+use crate::shell::{self, cargo};
+
+/// What to leave out.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Leave out the quick pipeline (the only part that needs a release build)
+    #[arg(long)]
+    no_pipeline: bool,
+}
+
+/// The tidy tests alone.
+///
+/// # Errors
+/// A rule is broken.
+pub(crate) fn tidy() -> Result<()> {
+    shell::run(&mut cargo(&["test", "--quiet", "--package", "xtask", "--test", "tidy"]))
+}
+
+/// Every check in turn; stops at the first that fails.
+///
+/// # Errors
+/// Names the check that failed.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let crates = library_crates()?;
+    let nextest = shell::has_cargo_command("nextest");
+    if !nextest {
+        shell::say("ci: cargo-nextest is not installed; the tests run with `cargo test`");
+    }
+
+    let mut stages: Vec<(&str, Vec<Command>)> = vec![
+        ("fmt", vec![cargo(&["fmt", "--all", "--check"])]),
+        ("tidy", vec![cargo(&["test", "--package", "xtask"])]),
+        ("clippy", vec![cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])]),
+        ("doc", vec![{
+            let mut doc = cargo(&["doc", "--workspace", "--no-deps"]);
+            doc.env("RUSTDOCFLAGS", "-D warnings");
+            doc
+        }]),
+        ("test", vec![if nextest {
+            cargo(&["nextest", "run", "--workspace", "--exclude", "xtask"])
+        } else {
+            cargo(&["test", "--workspace", "--exclude", "xtask", "--lib", "--bins", "--tests"])
+        }]),
+        ("doc tests", vec![cargo(&["test", "--workspace", "--exclude", "xtask", "--doc"])]),
+    ];
+    stages.push((
+        "each crate alone",
+        crates.iter().map(|name| cargo(&["check", "--all-targets", "--package", name.as_str()])).collect(),
+    ));
+    stages.push(("examples", examples(&crates)?));
+    if !options.no_pipeline {
+        let out = shell::root().join("target").join("ci-quick");
+        if out.exists() {
+            fs::remove_dir_all(&out).with_context(|| format!("cannot remove {}", out.display()))?;
+        }
+        stages.push((
+            "quick pipeline",
+            vec![
+                cargo(&["build", "--release", "--package", "ama-cli", "--bin", "ama"]),
+                cargo(&pipeline::Options::quick(out).cargo_args()),
+            ],
+        ));
+    }
+
+    let started = Instant::now();
+    let mut timings = Vec::new();
+    for (name, commands) in stages {
+        shell::say(&format!("=== ci: {name}"));
+        let stage = Instant::now();
+        for mut command in commands {
+            shell::run(&mut command).with_context(|| format!("ci: {name} failed"))?;
+        }
+        timings.push((name, stage.elapsed()));
+    }
+    for (name, took) in timings {
+        shell::say(&format!("ci: {name:<18} {:>7.1} s", took.as_secs_f64()));
+    }
+    shell::say("cuda: not part of this release");
+    shell::say(&format!("ci: all green in {:.0} s", started.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+/// Names of the packages below crates/, sorted.
+fn library_crates() -> Result<Vec<String>> {
+    let folder = shell::root().join("crates");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))? {
+        let path = entry?.path();
+        if path.join("Cargo.toml").is_file() {
+            names.extend(path.file_name().map(|name| name.to_string_lossy().into_owned()));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// One `cargo run --example` for every file in the crates' examples/ folders.
+fn examples(crates: &[String]) -> Result<Vec<Command>> {
+    let mut commands = Vec::new();
+    for name in crates {
+        let folder = shell::root().join("crates").join(name).join("examples");
+        if !folder.is_dir() {
+            continue;
+        }
+        let mut files: Vec<PathBuf> = fs::read_dir(&folder)
+            .with_context(|| format!("cannot list {}", folder.display()))?
+            .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+            .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+            .collect();
+        files.sort();
+        for file in files {
+            if let Some(example) = file.file_stem() {
+                let example = example.to_string_lossy();
+                commands.push(cargo(&["run", "--quiet", "--package", name, "--example", &example]));
+            }
+        }
+    }
+    Ok(commands)
+}
