@@ -1,0 +1,381 @@
+//! Causal grouped-query attention over packed segments with a shared prefix.
+//!
+//! `s_ij = q_i . k_j / sqrt(head_dim)`, `p_ij = exp(s_ij - lse_i)`, `o_i = sum_j p_ij v_j`, where `j` runs over all of
+//! the segment's prefix and over the segment itself up to `i`. Queries and keys come rotated (see [`super::rope`]).
+//!
+//! No `n x n` matrix is kept: scores live in a tile of some query rows of one segment, and the backward pass computes
+//! them again from the saved log-sum-exp (Dao et al. 2022, arXiv 2205.14135, algorithm 4):
+//! `dp_ij = go_i . v_j`, `D_i = go_i . o_i`, `ds_ij = p_ij (dp_ij - D_i) / sqrt(head_dim)`,
+//! `gq_i = sum_j ds_ij k_j`, `gk_j = sum_i ds_ij q_i`, `gv_j = sum_i p_ij go_i`.
+//!
+//! One task is a *root group* (a prompt and its completions) and a key/value head with its query heads. The query heads
+//! of one key/value head lie side by side in a row, so `rows x heads` queries are one contiguous matrix. Gradients of a
+//! prompt's keys and values sum over its completions inside the task, in segment order: nothing depends on scheduling.
+
+mod plan;
+
+pub use plan::AttentionPlan;
+
+use std::sync::Arc;
+
+use dfdx::prelude::*;
+use rayon::prelude::*;
+
+use self::plan::{Group, Span};
+use super::gemm::Factor::{Plain, Transposed};
+use super::gemm::gemm_here;
+use super::tape::{Flat, put, record, take, tensor};
+use super::{GRAIN, rows_per_task};
+use crate::ModelError;
+use crate::access::values;
+use crate::simd::{LANES, add_lanes, dot, exp, kernel, max};
+
+/// Head counts and width of an attention layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heads {
+    /// Query heads; a multiple of `kv`.
+    pub query: usize,
+    /// Key/value heads.
+    pub kv: usize,
+    /// Width of a head.
+    pub dim: usize,
+}
+
+impl Heads {
+    /// Query heads that share a key/value head.
+    fn shared(self) -> usize {
+        self.query / self.kv
+    }
+
+    /// Row width of the queries and of the output of one key/value head.
+    fn width(self) -> usize {
+        self.shared() * self.dim
+    }
+}
+
+/// Scores in one tile: 512 KiB, so that a tile and its operands stay in the second-level cache.
+const TILE: usize = 128 * 1024;
+
+/// Query positions per tile when a segment sees `keys` keys.
+fn tile_rows(heads: Heads, keys: usize) -> usize {
+    let queries = (TILE / keys.max(1)).clamp(16, 256);
+    (queries / heads.shared()).max(1)
+}
+
+kernel! {
+    /// Turns scores `[rows * shared, keys]` into probabilities in place; row `i` sees `visible + i / shared` keys,
+    /// the rest becomes 0. `lse[i]` receives the log-sum-exp of the scaled scores.
+    fn softmax_rows(scores: &'a mut [f32], keys: usize, visible: usize, shared: usize, scale: f32,
+                    lse: &'a mut [f32]) -> () {
+        for (i, (row, lse)) in scores.chunks_exact_mut(keys).zip(lse).enumerate() {
+            let (seen, hidden) = row.split_at_mut(visible + i / shared);
+            hidden.fill(0.0);
+            let most = max(seen) * scale;
+            let mut lanes = [0.0; LANES];
+            let whole = seen.len() - seen.len() % LANES;
+            let (blocks, rest) = seen.split_at_mut(whole);
+            for block in blocks.chunks_exact_mut(LANES) {
+                for (lane, s) in lanes.iter_mut().zip(block) {
+                    *s = exp::<S>(*s * scale - most);
+                    *lane += *s;
+                }
+            }
+            let mut tail = 0.0;
+            for s in rest {
+                *s = exp::<S>(*s * scale - most);
+                tail += *s;
+            }
+            let sum = add_lanes(lanes, tail);
+            let inverse = 1.0 / sum;
+            for s in seen {
+                *s *= inverse;
+            }
+            *lse = most + sum.ln();
+        }
+    }
+}
+
+kernel! {
+    /// Scores to probabilities (`scores`) and `dp` to `ds` (`dp`), in place, from the saved log-sum-exp; `dot_go_o`
+    /// is `D`.
+    fn softmax_backward_rows(scores: &'a mut [f32], dp: &'a mut [f32], keys: usize, visible: usize, shared: usize,
+                             scale: f32, lse: &'a [f32], go: &'a [f32], o: &'a [f32]) -> () {
+        let dim = go.len() / lse.len();
+        let rows = scores.chunks_exact_mut(keys).zip(dp.chunks_exact_mut(keys));
+        let outs = go.chunks_exact(dim).zip(o.chunks_exact(dim));
+        for (i, (((p, ds), (go, o)), lse)) in rows.zip(outs).zip(lse).enumerate() {
+            let weighted = dot::<S>(go, o);
+            let seen = visible + i / shared;
+            p[seen..].fill(0.0);
+            ds[seen..].fill(0.0);
+            for (p, ds) in p[..seen].iter_mut().zip(&mut ds[..seen]) {
+                *p = exp::<S>(*p * scale - *lse);
+                *ds = *p * (*ds - weighted) * scale;
+            }
+        }
+    }
+}
+
+/// Columns of key/value head `kv`, rows of `spans`, of a row-major matrix, packed. `width` is the packed row width.
+fn pack(from: &[f32], stride: usize, kv: usize, width: usize, spans: &[Span], to: &mut Vec<f32>) {
+    to.clear();
+    for span in spans {
+        for row in span.start..span.start + span.len {
+            let at = row * stride + kv * width;
+            to.extend_from_slice(&from[at..at + width]);
+        }
+    }
+}
+
+/// A task's buffers.
+#[derive(Default)]
+struct Scratch {
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    scores: Vec<f32>,
+}
+
+/// Forward of one root group and key/value head: output `[group rows, width]` and log-sum-exp `[group rows, shared]`.
+fn forward_task(q: &[f32], k: &[f32], v: &[f32], heads: Heads, group: &Group, kv: usize) -> (Vec<f32>, Vec<f32>) {
+    let (shared, width, dim) = (heads.shared(), heads.width(), heads.dim);
+    let scale = 1.0 / (dim as f32).sqrt();
+    let mut out = vec![0.0; group.rows * width];
+    let mut lse = vec![0.0; group.rows * shared];
+    let mut buf = Scratch::default();
+    for segment in &group.segments {
+        let spans = segment.keys();
+        pack(k, heads.kv * dim, kv, dim, spans, &mut buf.k);
+        pack(v, heads.kv * dim, kv, dim, spans, &mut buf.v);
+        let own = segment.own();
+        pack(q, heads.query * dim, kv, width, &[own], &mut buf.q);
+        let prefix = segment.prefix_len();
+        let step = tile_rows(heads, prefix + own.len);
+        for first in (0..own.len).step_by(step) {
+            let end = (first + step).min(own.len);
+            let (queries, keys) = ((end - first) * shared, prefix + end);
+            buf.scores.resize(queries * keys, 0.0);
+            let tile = Plain(&buf.q[first * width..end * width]);
+            gemm_here(&mut buf.scores, (queries, keys, dim), tile, Transposed(&buf.k[..keys * dim]), false);
+            let (from, to) = (segment.local + first, segment.local + end);
+            let lse = &mut lse[from * shared..to * shared];
+            softmax_rows(&mut buf.scores, keys, prefix + first + 1, shared, scale, lse);
+            let out = &mut out[from * width..to * width];
+            gemm_here(out, (queries, dim, keys), Plain(&buf.scores), Plain(&buf.v[..keys * dim]), false);
+        }
+    }
+    (out, lse)
+}
+
+/// What the backward pass reads.
+struct Saved<'a> {
+    q: &'a [f32],
+    k: &'a [f32],
+    v: &'a [f32],
+    out: &'a [f32],
+    lse: &'a [Vec<f32>],
+    grad: &'a [f32],
+}
+
+/// Backward of one root group and key/value head: `gq` `[group rows, width]`, `gk` and `gv` `[group rows, dim]`.
+fn backward_task(saved: &Saved<'_>, heads: Heads, group: &Group, kv: usize, lse: &[f32]) -> [Vec<f32>; 3] {
+    let (shared, width, dim) = (heads.shared(), heads.width(), heads.dim);
+    let scale = 1.0 / (dim as f32).sqrt();
+    let mut gq = vec![0.0; group.rows * width];
+    let mut gk = vec![0.0; group.rows * dim];
+    let mut gv = vec![0.0; group.rows * dim];
+    let mut buf = Scratch::default();
+    let (mut o, mut go, mut dp) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut gk_keys, mut gv_keys) = (Vec::new(), Vec::new());
+    for segment in &group.segments {
+        let spans = segment.keys();
+        pack(saved.k, heads.kv * dim, kv, dim, spans, &mut buf.k);
+        pack(saved.v, heads.kv * dim, kv, dim, spans, &mut buf.v);
+        let own = segment.own();
+        for (from, to) in [(saved.q, &mut buf.q), (saved.out, &mut o), (saved.grad, &mut go)] {
+            pack(from, heads.query * dim, kv, width, &[own], to);
+        }
+        let prefix = segment.prefix_len();
+        for grad in [&mut gk_keys, &mut gv_keys] {
+            grad.clear();
+            grad.resize((prefix + own.len) * dim, 0.0);
+        }
+        let step = tile_rows(heads, prefix + own.len);
+        for first in (0..own.len).step_by(step) {
+            let end = (first + step).min(own.len);
+            let (queries, keys) = ((end - first) * shared, prefix + end);
+            let tile = first * width..end * width;
+            let (q, go, o) = (&buf.q[tile.clone()], &go[tile.clone()], &o[tile]);
+            let (k, v) = (&buf.k[..keys * dim], &buf.v[..keys * dim]);
+            buf.scores.resize(queries * keys, 0.0);
+            dp.resize(queries * keys, 0.0);
+            gemm_here(&mut buf.scores, (queries, keys, dim), Plain(q), Transposed(k), false);
+            gemm_here(&mut dp, (queries, keys, dim), Plain(go), Transposed(v), false);
+            let (from, to) = (segment.local + first, segment.local + end);
+            let lse = &lse[from * shared..to * shared];
+            let visible = prefix + first + 1;
+            softmax_backward_rows(&mut buf.scores, &mut dp, keys, visible, shared, scale, lse, go, o);
+            let gq = &mut gq[from * width..to * width];
+            gemm_here(gq, (queries, dim, keys), Plain(&dp), Plain(k), false);
+            let (gk, gv) = (&mut gk_keys[..keys * dim], &mut gv_keys[..keys * dim]);
+            gemm_here(gk, (keys, dim, queries), Transposed(&dp), Plain(q), true);
+            gemm_here(gv, (keys, dim, queries), Transposed(&buf.scores), Plain(go), true);
+        }
+        for (sum, keys) in [(&mut gk, &gk_keys), (&mut gv, &gv_keys)] {
+            let (of_prefix, of_own) = keys.split_at(prefix * dim);
+            add(&mut sum[..prefix * dim], of_prefix);
+            let at = segment.local * dim;
+            add(&mut sum[at..at + own.len * dim], of_own);
+        }
+    }
+    [gq, gk, gv]
+}
+
+fn add(sum: &mut [f32], more: &[f32]) {
+    for (sum, more) in sum.iter_mut().zip(more) {
+        *sum += more;
+    }
+}
+
+/// Runs `task(group, kv)` for every root group and key/value head; few enough tasks run on the calling thread.
+fn for_all<R: Send>(plan: &AttentionPlan, heads: Heads, task: impl Fn(usize, usize) -> R + Sync) -> Vec<R> {
+    let tasks = plan.groups.len() * heads.kv;
+    let work = plan.rows() * heads.query * heads.dim;
+    if work <= GRAIN {
+        return (0..tasks).map(|t| task(t / heads.kv, t % heads.kv)).collect();
+    }
+    let at_least = (GRAIN * tasks).div_ceil(work).max(1);
+    (0..tasks).into_par_iter().with_min_len(at_least).map(|t| task(t / heads.kv, t % heads.kv)).collect()
+}
+
+/// Writes per-task `[group rows, width]` blocks into a packed `[rows, kv * width]` matrix.
+fn unpack<'t>(plan: &AttentionPlan, kv: usize, width: usize, task: impl Fn(usize) -> &'t [f32] + Sync, to: &mut [f32]) {
+    let rows = rows_per_task(kv * width);
+    let copy = |(chunk, to): (usize, &mut [f32])| {
+        for (i, to) in to.chunks_exact_mut(kv * width).enumerate() {
+            let (group, local) = plan.place(chunk * rows + i);
+            for (head, to) in to.chunks_exact_mut(width).enumerate() {
+                to.copy_from_slice(&task(group * kv + head)[local * width..(local + 1) * width]);
+            }
+        }
+    };
+    if to.len() <= GRAIN {
+        to.chunks_mut(rows * kv * width).enumerate().for_each(copy);
+    } else {
+        to.par_chunks_mut(rows * kv * width).enumerate().for_each(copy);
+    }
+}
+
+/// Attention of a packed batch.
+///
+/// `q` and `out` `[rows, query heads * dim]`, `k` and `v` `[rows, kv heads * dim]`, rotated. Returns the log-sum-exp
+/// per task, which [`attention_backward`] wants.
+///
+/// # Panics
+/// If a length does not fit.
+pub fn attention_forward(
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    heads: Heads,
+    plan: &AttentionPlan,
+    out: &mut [f32],
+) -> Vec<Vec<f32>> {
+    let (n, queries, keys) = (plan.rows(), heads.query * heads.dim, heads.kv * heads.dim);
+    assert!(q.len() == n * queries && out.len() == n * queries, "q and out are [rows, query heads * dim]");
+    assert!(k.len() == n * keys && v.len() == n * keys, "k and v are [rows, kv heads * dim]");
+    let done = for_all(plan, heads, |group, kv| forward_task(q, k, v, heads, &plan.groups[group], kv));
+    unpack(plan, heads.kv, heads.width(), |t| &done[t].0, out);
+    done.into_iter().map(|(_, lse)| lse).collect()
+}
+
+/// Gradients of [`attention_forward`], written (not added) to `gq`, `gk` and `gv`.
+///
+/// # Panics
+/// If a length does not fit.
+#[allow(clippy::too_many_arguments, reason = "three operands, the output, its gradient, and three results")]
+pub fn attention_backward(
+    [q, k, v]: [&[f32]; 3],
+    out: &[f32],
+    lse: &[Vec<f32>],
+    grad: &[f32],
+    heads: Heads,
+    plan: &AttentionPlan,
+    [gq, gk, gv]: [&mut [f32]; 3],
+) {
+    assert!(out.len() == q.len() && grad.len() == q.len() && gq.len() == q.len(), "shapes of q");
+    assert!(v.len() == k.len() && gk.len() == k.len() && gv.len() == k.len(), "shapes of k");
+    let saved = Saved { q, k, v, out, lse, grad };
+    let done = for_all(plan, heads, |group, kv| {
+        backward_task(&saved, heads, &plan.groups[group], kv, &saved.lse[group * heads.kv + kv])
+    });
+    unpack(plan, heads.kv, heads.width(), |t| &done[t][0], gq);
+    unpack(plan, heads.kv, heads.dim, |t| &done[t][1], gk);
+    unpack(plan, heads.kv, heads.dim, |t| &done[t][2], gv);
+}
+
+/// One new token's attention over a cache: `q` and `out` `[query heads * dim]`, `keys` and `values`
+/// `[positions, kv heads * dim]`, everything rotated, the new token's own key and value included.
+///
+/// # Panics
+/// If a length does not fit or the cache is empty.
+pub fn attend_cached(q: &[f32], keys: &[f32], values: &[f32], heads: Heads, out: &mut [f32]) {
+    let (dim, stride) = (heads.dim, heads.kv * heads.dim);
+    let positions = keys.len() / stride;
+    assert!(positions > 0 && keys.len() == values.len() && keys.len() == positions * stride, "caches match");
+    assert!(q.len() == heads.query * dim && out.len() == q.len(), "one query row");
+    let scale = 1.0 / (dim as f32).sqrt();
+    let mut scores = vec![0.0; positions];
+    for (head, (q, out)) in q.chunks_exact(dim).zip(out.chunks_exact_mut(dim)).enumerate() {
+        let at = head / heads.shared() * dim;
+        cached_head(q, &keys[at..], &values[at..], stride, scale, &mut scores, out);
+    }
+}
+
+kernel! {
+    fn cached_head(q: &'a [f32], keys: &'a [f32], values: &'a [f32], stride: usize, scale: f32,
+                   scores: &'a mut [f32], out: &'a mut [f32]) -> () {
+        let dim = q.len();
+        for (score, key) in scores.iter_mut().zip(keys.chunks(stride)) {
+            *score = dot::<S>(q, &key[..dim]) * scale;
+        }
+        let most = max(scores);
+        let mut sum = 0.0;
+        for score in scores.iter_mut() {
+            *score = exp::<S>(*score - most);
+            sum += *score;
+        }
+        out.fill(0.0);
+        for (score, value) in scores.iter().zip(values.chunks(stride)) {
+            let p = *score / sum;
+            for (out, v) in out.iter_mut().zip(&value[..dim]) {
+                *out += p * *v;
+            }
+        }
+    }
+}
+
+/// Tape op; `q`, `k` and `v` must have no other consumer.
+pub(crate) fn attention<T: Tape<f32, Cpu>>(
+    tape: &mut T,
+    [q, k, v]: [Flat; 3],
+    heads: Heads,
+    plan: &Arc<AttentionPlan>,
+) -> Result<Flat, ModelError> {
+    let mut out = vec![0.0; values(&q).len()];
+    let lse = attention_forward(values(&q), values(&k), values(&v), heads, plan, &mut out);
+    let out = tensor(&q, out)?;
+    // The output itself is needed again, but a clone of the tensor shares its buffer.
+    let (ghost, kept, plan) = (out.ghost(), out.clone(), Arc::clone(plan));
+    record(tape, move |grads| {
+        let grad = take!(grads, &ghost);
+        let (mut gq, mut gk, mut gv) = (take!(grads, &q), take!(grads, &k), take!(grads, &v));
+        let operands = [values(&q), values(&k), values(&v)];
+        attention_backward(operands, values(&kept), &lse, &grad, heads, &plan, [&mut gq, &mut gk, &mut gv]);
+        put!(grads, &q, gq);
+        put!(grads, &k, gk);
+        put!(grads, &v, gv);
+        Ok(())
+    });
+    Ok(out)
+}
