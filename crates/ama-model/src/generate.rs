@@ -1,0 +1,1 @@
+//! Greedy and temperature generation with a key/value cache.
