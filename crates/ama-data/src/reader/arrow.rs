@@ -1,0 +1,187 @@
+//! Rows from Arrow record batches, whichever file they come from.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, LargeStringArray, RecordBatch, StringArray, StringViewArray};
+use arrow::compute::cast;
+use arrow::datatypes::{
+    DataType, Int8Type, Int16Type, Int32Type, Int64Type, Schema as ArrowSchema, UInt8Type, UInt16Type,
+    UInt32Type, UInt64Type,
+};
+use arrow::error::ArrowError;
+
+use crate::error::{CellFault, DataError};
+use crate::reader::cells::{Cells, assemble, token_id};
+use crate::reader::schema::{ColumnKind, Layout};
+use crate::row::Row;
+
+/// Names and kinds of a file's columns.
+pub(crate) fn column_kinds(schema: &ArrowSchema) -> Vec<(String, ColumnKind)> {
+    schema.fields().iter().map(|field| (field.name().clone(), column_kind(field.data_type()))).collect()
+}
+
+fn column_kind(data_type: &DataType) -> ColumnKind {
+    match data_type {
+        DataType::Null => ColumnKind::Unknown,
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => ColumnKind::Text,
+        DataType::Dictionary(_, value) if column_kind(value) == ColumnKind::Text => ColumnKind::Text,
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::FixedSizeList(item, _)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item) => match item.data_type() {
+            DataType::Null => ColumnKind::Unknown,
+            item if item.is_integer() => ColumnKind::Ids,
+            DataType::Struct(fields)
+                if fields.iter().any(|f| ["role", "from"].contains(&f.name().as_str())) =>
+            {
+                ColumnKind::Messages
+            }
+            _ => ColumnKind::Other(data_type.to_string()),
+        },
+        other => ColumnKind::Other(other.to_string()),
+    }
+}
+
+/// The rows of a stream of record batches.
+pub(crate) struct ArrowRows<B> {
+    pub(crate) batches: B,
+    pub(crate) format: &'static str,
+    pub(crate) layout: Layout,
+    pub(crate) source: Arc<Path>,
+    /// The batch that is being read and the next row in it.
+    batch: Option<(Batch, usize)>,
+    /// Rows given so far.
+    row: u64,
+}
+
+impl<B> ArrowRows<B> {
+    pub(crate) fn new(batches: B, format: &'static str, layout: Layout, source: Arc<Path>) -> Self {
+        Self { batches, format, layout, source, batch: None, row: 0 }
+    }
+}
+
+impl<B: Iterator<Item = Result<RecordBatch, ArrowError>>> Iterator for ArrowRows<B> {
+    type Item = Result<Row, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some((batch, at)) = &mut self.batch
+                && *at < batch.rows
+            {
+                let cells = BatchRow { batch, at: *at };
+                *at += 1;
+                self.row += 1;
+                return Some(assemble(&cells, self.layout, &self.source, self.row));
+            }
+            let next = self.batches.next()?.map_err(|e| e.to_string());
+            match next.and_then(|batch| Batch::new(&batch, self.layout)) {
+                Ok(batch) => self.batch = Some((batch, 0)),
+                Err(message) => {
+                    return Some(Err(DataError::Unreadable {
+                        path: self.source.to_path_buf(),
+                        format: self.format,
+                        row: Some(self.row),
+                        message,
+                    }));
+                }
+            }
+        }
+    }
+}
+
+/// The columns of a batch that matter, each made easy to index.
+struct Batch {
+    rows: usize,
+    columns: Vec<Column>,
+}
+
+enum Column {
+    Utf8(StringArray),
+    LargeUtf8(LargeStringArray),
+    Utf8View(StringViewArray),
+    Other(ArrayRef),
+}
+
+impl Batch {
+    fn new(batch: &RecordBatch, layout: Layout) -> Result<Self, String> {
+        let columns = layout.columns().into_iter().map(|name| {
+            let array =
+                batch.column_by_name(name).ok_or_else(|| format!("a batch without column `{name}`"))?;
+            Ok(match array.data_type() {
+                DataType::Utf8 => Column::Utf8(array.as_string().clone()),
+                DataType::LargeUtf8 => Column::LargeUtf8(array.as_string().clone()),
+                DataType::Utf8View => Column::Utf8View(array.as_string_view().clone()),
+                DataType::Dictionary(..) => {
+                    let text = cast(array, &DataType::LargeUtf8).map_err(|e| e.to_string())?;
+                    Column::LargeUtf8(text.as_string().clone())
+                }
+                _ => Column::Other(array.clone()),
+            })
+        });
+        Ok(Self { rows: batch.num_rows(), columns: columns.collect::<Result<_, String>>()? })
+    }
+}
+
+struct BatchRow<'a> {
+    batch: &'a Batch,
+    at: usize,
+}
+
+impl Cells for BatchRow<'_> {
+    fn text(&self, column: usize) -> Result<Option<String>, CellFault> {
+        let at = self.at;
+        let text = match &self.batch.columns[column] {
+            Column::Utf8(array) => array.is_valid(at).then(|| array.value(at)),
+            Column::LargeUtf8(array) => array.is_valid(at).then(|| array.value(at)),
+            Column::Utf8View(array) => array.is_valid(at).then(|| array.value(at)),
+            Column::Other(array) if array.is_null(at) || *array.data_type() == DataType::Null => None,
+            Column::Other(array) => {
+                return Err(CellFault::Type { want: "text", got: array.data_type().to_string() });
+            }
+        };
+        Ok(text.map(str::to_owned))
+    }
+
+    fn ids(&self, column: usize) -> Result<Option<Vec<u32>>, CellFault> {
+        let wrong = |got: String| CellFault::Type { want: "a list of integers", got };
+        let array = match &self.batch.columns[column] {
+            Column::Other(array) => array,
+            _ => return Err(wrong("text".into())),
+        };
+        if array.is_null(self.at) {
+            return Ok(None);
+        }
+        let items = match array.data_type() {
+            DataType::Null => return Ok(None),
+            DataType::List(_) => array.as_list::<i32>().value(self.at),
+            DataType::LargeList(_) => array.as_list::<i64>().value(self.at),
+            DataType::FixedSizeList(..) => array.as_fixed_size_list().value(self.at),
+            DataType::ListView(_) => array.as_list_view::<i32>().value(self.at),
+            DataType::LargeListView(_) => array.as_list_view::<i64>().value(self.at),
+            other => return Err(wrong(other.to_string())),
+        };
+        if items.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        if items.null_count() > 0 || *items.data_type() == DataType::Null {
+            return Err(wrong("a list with a null in it".into()));
+        }
+        macro_rules! integers {
+            ($($variant:ident => $native:ident),*) => {
+                match items.data_type() {
+                    $(DataType::$variant => {
+                        items.as_primitive::<$native>().values().iter().map(|&id| token_id(id)).collect()
+                    })*
+                    other => Err(wrong(format!("a list of {other}"))),
+                }
+            };
+        }
+        let ids: Result<Vec<u32>, CellFault> = integers!(
+            Int8 => Int8Type, Int16 => Int16Type, Int32 => Int32Type, Int64 => Int64Type,
+            UInt8 => UInt8Type, UInt16 => UInt16Type, UInt32 => UInt32Type, UInt64 => UInt64Type
+        );
+        ids.map(Some)
+    }
+}
