@@ -1,0 +1,47 @@
+//! Files that appear whole or not at all.
+
+use crate::CacheError;
+use std::{fs, io::Write as _, path::Path};
+
+/// How the names of unfinished files begin. Readers skip them; a crash may leave some behind.
+pub(crate) const TEMPORARY: &str = ".ama-tmp-";
+
+/// Puts `bytes` at `path`, replacing what is there: temporary name in the same folder, write, fsync, rename,
+/// fsync of the folder.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut file = tempfile::Builder::new()
+        .prefix(TEMPORARY)
+        .tempfile_in(folder)
+        .map_err(CacheError::io("create a file in", folder))?;
+    file.write_all(bytes).map_err(CacheError::io("write", path))?;
+    file.as_file().sync_all().map_err(CacheError::io("flush to disk", path))?;
+    file.persist(path).map_err(|error| CacheError::io("rename the finished file to", path)(error.error))?;
+    sync_folder(folder)
+}
+
+/// Makes renames in `folder` survive a power cut.
+pub(crate) fn sync_folder(folder: &Path) -> Result<(), CacheError> {
+    // Only Unix opens folders as files.
+    if cfg!(unix) {
+        let flushed = fs::File::open(folder).and_then(|file| file.sync_all());
+        flushed.map_err(CacheError::io("flush to disk the folder", folder))?;
+    }
+    Ok(())
+}
+
+/// Removes what crashed writers left in `folder`. Only for a caller that keeps other writers out.
+pub(crate) fn remove_leftovers(folder: &Path) -> Result<(), CacheError> {
+    let entries = fs::read_dir(folder).map_err(CacheError::io("list", folder))?;
+    for entry in entries {
+        let entry = entry.map_err(CacheError::io("list", folder))?;
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+            let path = entry.path();
+            fs::remove_file(&path).map_err(CacheError::io("remove the unfinished file", &path))?;
+        }
+    }
+    Ok(())
+}
