@@ -202,7 +202,13 @@ impl Llama {
         in_pool(|| {
             let hidden = self.hidden(&mut NoneTape, batch)?;
             let mut logits = vec![0.0; batch.rows.len() * self.config.vocab_size];
-            linear_forward(values(&hidden), values(self.head_weight()), self.config.hidden_size, &mut logits, false);
+            linear_forward(
+                values(&hidden),
+                values(self.head_weight()),
+                self.config.hidden_size,
+                &mut logits,
+                false,
+            );
             Ok(logits)
         })
     }

@@ -87,7 +87,13 @@ impl<'a> PackedView<'a> {
 }
 
 /// CSR offsets: `parts + 1` strictly increasing entries from 0 to `total`.
-fn offsets(field: &'static str, got: &[u32], parts: usize, total: usize, why: &str) -> Result<(), ModelError> {
+fn offsets(
+    field: &'static str,
+    got: &[u32],
+    parts: usize,
+    total: usize,
+    why: &str,
+) -> Result<(), ModelError> {
     if got.len() != parts + 1 {
         return Err(length(field, got.len(), format!("{}, one more than there are parts", parts + 1)));
     }

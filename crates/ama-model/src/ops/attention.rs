@@ -137,7 +137,14 @@ struct Scratch {
 }
 
 /// Forward of one root group and key/value head: output `[group rows, width]` and log-sum-exp `[group rows, shared]`.
-fn forward_task(q: &[f32], k: &[f32], v: &[f32], heads: Heads, group: &Group, kv: usize) -> (Vec<f32>, Vec<f32>) {
+fn forward_task(
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    heads: Heads,
+    group: &Group,
+    kv: usize,
+) -> (Vec<f32>, Vec<f32>) {
     let (shared, width, dim) = (heads.shared(), heads.width(), heads.dim);
     let scale = 1.0 / (dim as f32).sqrt();
     let mut out = vec![0.0; group.rows * width];
@@ -249,7 +256,13 @@ fn for_all<R: Send>(plan: &AttentionPlan, heads: Heads, task: impl Fn(usize, usi
 }
 
 /// Writes per-task `[group rows, width]` blocks into a packed `[rows, kv * width]` matrix.
-fn unpack<'t>(plan: &AttentionPlan, kv: usize, width: usize, task: impl Fn(usize) -> &'t [f32] + Sync, to: &mut [f32]) {
+fn unpack<'t>(
+    plan: &AttentionPlan,
+    kv: usize,
+    width: usize,
+    task: impl Fn(usize) -> &'t [f32] + Sync,
+    to: &mut [f32],
+) {
     let rows = rows_per_task(kv * width);
     let copy = |(chunk, to): (usize, &mut [f32])| {
         for (i, to) in to.chunks_exact_mut(kv * width).enumerate() {

@@ -37,8 +37,11 @@ pub(crate) fn head<T: Tape<f32, Cpu>>(
     let mut out = vec![0.0; targets.len()];
     let mut lse = vec![0.0; targets.len()];
     let mut logits = Vec::new();
-    for (((x, t), out), lse) in
-        values(&x).chunks(rows * d).zip(targets.chunks(rows)).zip(out.chunks_mut(rows)).zip(lse.chunks_mut(rows))
+    for (((x, t), out), lse) in values(&x)
+        .chunks(rows * d)
+        .zip(targets.chunks(rows))
+        .zip(out.chunks_mut(rows))
+        .zip(lse.chunks_mut(rows))
     {
         logits.resize(t.len() * vocab, 0.0);
         gemm(&mut logits, (t.len(), vocab, d), Plain(x), Transposed(values(w)), false);

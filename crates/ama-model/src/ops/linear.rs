@@ -24,7 +24,15 @@ pub fn linear_forward(x: &[f32], w: &[f32], d: usize, out: &mut [f32], add: bool
 ///
 /// # Panics
 /// If the lengths do not fit.
-pub fn linear_backward(x: &[f32], w: &[f32], d: usize, gy: &[f32], gx: &mut [f32], add: bool, gw: &mut [f32]) {
+pub fn linear_backward(
+    x: &[f32],
+    w: &[f32],
+    d: usize,
+    gy: &[f32],
+    gx: &mut [f32],
+    add: bool,
+    gw: &mut [f32],
+) {
     let (n, outputs) = (x.len() / d, w.len() / d);
     gemm(gx, (n, d, outputs), Plain(gy), Plain(w), add);
     gemm(gw, (outputs, d, n), Transposed(gy), Plain(x), true);

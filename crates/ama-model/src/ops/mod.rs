@@ -12,11 +12,11 @@
 pub mod attention;
 pub mod embedding;
 mod gemm;
+pub(crate) mod head;
 pub mod linear;
 pub mod rmsnorm;
 pub mod rope;
 pub mod swiglu;
-pub(crate) mod head;
 pub(crate) mod tape;
 
 /// Elements per parallel task of an element-wise loop; less than that is done on the calling thread.

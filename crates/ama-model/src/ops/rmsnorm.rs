@@ -74,7 +74,10 @@ pub fn rmsnorm_forward(x: &[f32], w: &[f32], eps: f32, out: &mut [f32], scale: &
 /// If a length does not fit.
 pub fn rmsnorm_backward(x: &[f32], w: &[f32], scale: &[f32], gy: &[f32], gx: &mut [f32], gw: &mut [f32]) {
     let d = w.len();
-    assert!(x.len() == gy.len() && x.len() == gx.len() && x.len() == scale.len() * d, "x, gy, gx [n, d]; scale [n]");
+    assert!(
+        x.len() == gy.len() && x.len() == gx.len() && x.len() == scale.len() * d,
+        "x, gy, gx [n, d]; scale [n]"
+    );
     assert_eq!(gw.len(), d, "gw [d]");
     let rows = rows_per_task(d);
     if scale.len() <= rows {

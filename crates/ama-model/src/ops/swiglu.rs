@@ -48,7 +48,10 @@ pub fn swiglu_forward(gate: &[f32], up: &[f32], out: &mut [f32]) {
 /// # Panics
 /// If the lengths differ.
 pub fn swiglu_backward(gate: &[f32], up: &[f32], gy: &mut [f32], ggate: &mut [f32]) {
-    assert!(gate.len() == up.len() && gate.len() == gy.len() && gate.len() == ggate.len(), "all have one shape");
+    assert!(
+        gate.len() == up.len() && gate.len() == gy.len() && gate.len() == ggate.len(),
+        "all have one shape"
+    );
     if gate.len() <= GRAIN {
         return backward_block(gate, up, gy, ggate);
     }
