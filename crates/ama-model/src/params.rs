@@ -69,7 +69,10 @@ impl Params {
     ///
     /// # Errors
     /// [`ModelError::ParameterMissing`], [`ModelError::ParameterUnknown`], [`ModelError::ParameterLength`].
-    pub fn from_vecs(config: &LlamaConfig, mut values: HashMap<String, Vec<f32>>) -> Result<Self, ModelError> {
+    pub fn from_vecs(
+        config: &LlamaConfig,
+        mut values: HashMap<String, Vec<f32>>,
+    ) -> Result<Self, ModelError> {
         let expected = expected_parameters(config);
         let mut vecs = Vec::with_capacity(expected.len());
         for (name, shape) in expected {

@@ -62,7 +62,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn number(&self, key: &str, default: Option<f64>, want: &str, ok: impl Fn(f64) -> bool) -> Result<f64, ModelError> {
+    fn number(
+        &self,
+        key: &str,
+        default: Option<f64>,
+        want: &str,
+        ok: impl Fn(f64) -> bool,
+    ) -> Result<f64, ModelError> {
         let value = match (self.value(key), default) {
             (None, Some(default)) => return Ok(default),
             (value, _) => value.and_then(Value::as_f64),
@@ -107,14 +113,17 @@ pub(super) fn parse(raw: Map<String, Value>, path: &Path) -> Result<LlamaConfig,
 
     let hidden_size = top.size("hidden_size", MAX_WIDTH, None)?;
     let num_attention_heads = top.size("num_attention_heads", MAX_HEADS, None)?;
-    let default_kv_heads = if mistral && !raw.contains_key("num_key_value_heads") { 8 } else { num_attention_heads };
+    let default_kv_heads =
+        if mistral && !raw.contains_key("num_key_value_heads") { 8 } else { num_attention_heads };
     let num_key_value_heads = top.size("num_key_value_heads", MAX_HEADS, Some(default_kv_heads))?;
     if !num_attention_heads.is_multiple_of(num_key_value_heads) {
         let want = format!("a divisor of num_attention_heads ({num_attention_heads})");
         return Err(top.error("num_key_value_heads", want));
     }
     if top.value("head_dim").is_none() && !hidden_size.is_multiple_of(num_attention_heads) {
-        return Err(top.error("hidden_size", format!("a multiple of num_attention_heads ({num_attention_heads})")));
+        return Err(
+            top.error("hidden_size", format!("a multiple of num_attention_heads ({num_attention_heads})"))
+        );
     }
     let head_dim = top.size("head_dim", MAX_WIDTH, Some(hidden_size / num_attention_heads))?;
     if !head_dim.is_multiple_of(2) {
@@ -132,7 +141,8 @@ pub(super) fn parse(raw: Map<String, Value>, path: &Path) -> Result<LlamaConfig,
         num_key_value_heads,
         head_dim,
         vocab_size: top.size("vocab_size", MAX_VOCAB, None)?,
-        rms_norm_eps: top.number("rms_norm_eps", Some(1e-6), "a number above 0 and below 1", |v| v > 0.0 && v < 1.0)?,
+        rms_norm_eps: top
+            .number("rms_norm_eps", Some(1e-6), "a number above 0 and below 1", |v| v > 0.0 && v < 1.0)?,
         rope_theta,
         rope_scaling,
         tie_word_embeddings: top.flag("tie_word_embeddings", false)?,
@@ -168,7 +178,9 @@ fn refuse_other_models(top: &Reader<'_>) -> Result<bool, ModelError> {
         }
     }
     if top.value("quantization_config").is_some() {
-        return Err(top.error("quantization_config", "no quantisation: dequantise the model and save it again"));
+        return Err(
+            top.error("quantization_config", "no quantisation: dequantise the model and save it again")
+        );
     }
     top.whole_rotation()?;
     Ok(mistral)
@@ -229,7 +241,9 @@ fn check_total(config: &LlamaConfig, top: &Reader<'_>) -> Result<(), ModelError>
         .num_attention_heads
         .checked_mul(config.head_dim)
         .filter(|width| *width <= MAX_WIDTH * 4)
-        .ok_or_else(|| top.error("head_dim", format!("num_attention_heads x head_dim of at most {}", MAX_WIDTH * 4)))?;
+        .ok_or_else(|| {
+            top.error("head_dim", format!("num_attention_heads x head_dim of at most {}", MAX_WIDTH * 4))
+        })?;
     debug_assert!(per_layer_heads >= config.num_key_value_heads * config.head_dim);
     // Widths up to 2^22 and 2^20 and layers up to 2^12 fit into 2^60 together; the sum is checked all the same.
     let bytes = expected_parameters(config).iter().try_fold(0usize, |total, (_, shape)| {

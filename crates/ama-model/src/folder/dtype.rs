@@ -149,7 +149,9 @@ mod tests {
                 let want = one(bits);
                 assert!(got.to_bits() == want.to_bits() || (got.is_nan() && want.is_nan()), "{bits:#06x}");
             }
-            for (bits, (got, v)) in (0..=u16::MAX).zip(narrow(dtype, &wide).as_chunks::<2>().0.iter().zip(&wide)) {
+            for (bits, (got, v)) in
+                (0..=u16::MAX).zip(narrow(dtype, &wide).as_chunks::<2>().0.iter().zip(&wide))
+            {
                 assert!(v.is_nan() || u16::from_le_bytes(*got) == bits, "{bits:#06x}");
             }
         }
@@ -160,7 +162,10 @@ mod tests {
         // 1 + 2^-8 is halfway between the bf16 neighbours 1 and 1 + 2^-7; even is 1.
         let halfway = 1.0 + 2f32.powi(-8);
         assert_eq!(widen(SaveDtype::Bf16, &narrow(SaveDtype::Bf16, &[halfway])), [1.0]);
-        assert_eq!(first_overflow(SaveDtype::F16, &[1.0, 65_519.0, -65_520.0, f32::INFINITY]), Some(-65_520.0));
+        assert_eq!(
+            first_overflow(SaveDtype::F16, &[1.0, 65_519.0, -65_520.0, f32::INFINITY]),
+            Some(-65_520.0)
+        );
         assert_eq!(first_overflow(SaveDtype::Bf16, &[f32::MAX]), Some(f32::MAX));
         assert_eq!(first_overflow(SaveDtype::F32, &[f32::MAX]), None);
     }

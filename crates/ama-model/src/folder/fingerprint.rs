@@ -61,9 +61,12 @@ fn start(config: &LlamaConfig) -> blake3::Hasher {
     let (kind, scaling) = match config.rope_scaling {
         RopeScaling::None => (0.0, [0.0; 4]),
         RopeScaling::Linear { factor } => (1.0, [factor, 0.0, 0.0, 0.0]),
-        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
-            (2.0, [factor, low_freq_factor, high_freq_factor, original_max_position_embeddings as f64])
-        }
+        RopeScaling::Llama3 {
+            factor,
+            low_freq_factor,
+            high_freq_factor,
+            original_max_position_embeddings,
+        } => (2.0, [factor, low_freq_factor, high_freq_factor, original_max_position_embeddings as f64]),
     };
     for number in [config.rms_norm_eps, config.rope_theta, kind].into_iter().chain(scaling) {
         hash.update(&number.to_le_bytes());

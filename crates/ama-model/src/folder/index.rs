@@ -35,8 +35,11 @@ pub(super) fn open_weights(dir: &Path) -> Result<Vec<MappedFile>, ModelError> {
 }
 
 fn open_shards(dir: &Path, index: &Path) -> Result<Vec<MappedFile>, ModelError> {
-    let text = std::fs::read(index)
-        .map_err(|source| ModelError::Io { action: "read", path: index.to_path_buf(), source })?;
+    let text = std::fs::read(index).map_err(|source| ModelError::Io {
+        action: "read",
+        path: index.to_path_buf(),
+        source,
+    })?;
     let parsed: IndexFile = serde_json::from_slice(&text)
         .map_err(|source| ModelError::Json { path: index.to_path_buf(), source })?;
     let problem = |problem| ModelError::Index { path: index.to_path_buf(), problem };

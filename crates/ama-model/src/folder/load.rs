@@ -142,7 +142,9 @@ fn check(file: &MappedFile, name: &str, entry: &Entry, want: &[usize]) -> Result
 
 /// Tables that some exports store beside the parameters; they follow from the configuration.
 fn is_buffer(name: &str) -> bool {
-    ["rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached"].iter().any(|b| name.ends_with(b))
+    ["rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached"]
+        .iter()
+        .any(|b| name.ends_with(b))
 }
 
 /// A parameter that two files hold: index of the first, of the second, and its name.
