@@ -132,6 +132,6 @@ mod tests {
     /// The id names pairs in caches on disk: it must never change between versions.
     #[test]
     fn is_stable() {
-        assert_eq!(text("p", "c", "r").to_string(), "PLACEHOLDER");
+        assert_eq!(text("p", "c", "r").to_string(), "b9ba01580a3fbc0b11957a22d248d36b");
     }
 }
