@@ -78,3 +78,7 @@ pub use scale::{ExcessScale, SCALE_FLOOR_NATS};
 pub use simplex::{LogWeights, mix_with_uniform, proportions};
 pub use spec::{MixerKind, MixerSpec, Resolved};
 pub use state::{MixerState, STATE_VERSION};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
