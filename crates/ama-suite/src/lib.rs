@@ -34,6 +34,10 @@
 //! a training method, nothing about a model.
 #![forbid(unsafe_code)]
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 // What a suite is.
 mod splits;
 mod task;
