@@ -34,7 +34,7 @@
 //!
 //! In reading order:
 //! - [`row`]: what a row says; [`id`]: its stable name; [`reader`]: rows from files;
-//! - [`tokenizer`], [`tokenise`]: from text to ids as TRL does it;
+//! - [`tokenizer`], [`mod@tokenise`]: from text to ids as TRL does it;
 //! - [`store`]: ids on disk, memory-mapped;
 //! - [`sampler`]: which examples come next; [`pack`]: a batch of them without padding;
 //! - [`error`]: what can go wrong, and what to do then.
@@ -66,3 +66,8 @@ pub use sampler::{BatchSampler, Draw, EpochSampler, EpochState, Order, SamplerSt
 pub use store::{BuildReport, Lengths, TokenStore};
 pub use tokenise::{DropReason, Example, ExampleRef, TokeniseOptions, Tokenised, tokenise};
 pub use tokenizer::PairTokenizer;
+
+/// The README's code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

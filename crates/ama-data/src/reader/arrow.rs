@@ -1,5 +1,6 @@
 //! Rows from Arrow record batches, whichever file they come from.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -75,8 +76,12 @@ impl<B: Iterator<Item = Result<RecordBatch, ArrowError>>> Iterator for ArrowRows
                 self.row += 1;
                 return Some(assemble(&cells, self.layout, &self.source, self.row));
             }
-            let next = self.batches.next()?.map_err(|e| e.to_string());
-            match next.and_then(|batch| Batch::new(&batch, self.layout)) {
+            let next = guard(|| {
+                self.batches.next().map(|next| {
+                    next.map_err(|e| e.to_string()).and_then(|batch| Batch::new(&batch, self.layout))
+                })
+            });
+            match next.transpose()?.flatten() {
                 Ok(batch) => self.batch = Some((batch, 0)),
                 Err(message) => {
                     return Some(Err(DataError::Unreadable {
@@ -89,6 +94,16 @@ impl<B: Iterator<Item = Result<RecordBatch, ArrowError>>> Iterator for ArrowRows
             }
         }
     }
+}
+
+/// Runs a decoder. Those of Parquet and Arrow panic on some damaged files (an overflow, an index out of bounds);
+/// that is the file's fault, not the program's, and becomes a message. The decoder is not used again after that.
+pub(crate) fn guard<T>(decode: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(decode)).map_err(|panic| {
+        let message = panic.downcast_ref::<String>().map(String::as_str);
+        let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
+        format!("the decoder gave up: {message}")
+    })
 }
 
 /// The columns of a batch that matter, each made easy to index.
