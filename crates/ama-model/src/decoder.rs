@@ -134,8 +134,8 @@ impl Llama {
         &mut self.params
     }
 
-    /// Limits the memory that the head uses for logits at a time (64 MiB by default). At least one row of the
-    /// vocabulary is always computed at once.
+    /// Limits the memory that the head uses for logits at a time (64 MiB by default). If all logits of a batch fit, they
+    /// are kept for the backward pass, else they are computed twice, in tiles.
     pub fn set_head_bytes(&mut self, bytes: usize) {
         self.head_bytes = bytes;
     }

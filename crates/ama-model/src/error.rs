@@ -57,6 +57,12 @@ pub enum ModelError {
         /// dfdx's own error.
         source: dfdx::tensor::CpuError,
     },
+    /// The head kernel refused its input.
+    #[error("language-model head: {source}")]
+    Head {
+        /// The kernel's own error.
+        source: ama_loss::LossError,
+    },
     // ---- parameters ----
     /// A parameter that the configuration asks for is not there.
     #[error("parameter {name} of shape {shape:?} is missing; does config.json belong to these weights?")]

@@ -16,6 +16,7 @@ mod plan;
 
 pub use plan::AttentionPlan;
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use dfdx::prelude::*;
@@ -127,29 +128,36 @@ fn pack(from: &[f32], stride: usize, kv: usize, width: usize, spans: &[Span], to
     }
 }
 
-/// A task's buffers.
+/// A task's buffers, kept per thread: their contents never outlive a task, only their memory does.
 #[derive(Default)]
 struct Scratch {
     q: Vec<f32>,
     k: Vec<f32>,
     v: Vec<f32>,
     scores: Vec<f32>,
+    out: Vec<f32>,
+    grad: Vec<f32>,
+    dp: Vec<f32>,
+    gk: Vec<f32>,
+    gv: Vec<f32>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
 /// Forward of one root group and key/value head: output `[group rows, width]` and log-sum-exp `[group rows, shared]`.
 fn forward_task(
-    q: &[f32],
-    k: &[f32],
-    v: &[f32],
+    [q, k, v]: [&[f32]; 3],
     heads: Heads,
     group: &Group,
     kv: usize,
+    buf: &mut Scratch,
 ) -> (Vec<f32>, Vec<f32>) {
     let (shared, width, dim) = (heads.shared(), heads.width(), heads.dim);
     let scale = 1.0 / (dim as f32).sqrt();
     let mut out = vec![0.0; group.rows * width];
     let mut lse = vec![0.0; group.rows * shared];
-    let mut buf = Scratch::default();
     for segment in &group.segments {
         let spans = segment.keys();
         pack(k, heads.kv * dim, kv, dim, spans, &mut buf.k);
@@ -185,25 +193,29 @@ struct Saved<'a> {
 }
 
 /// Backward of one root group and key/value head: `gq` `[group rows, width]`, `gk` and `gv` `[group rows, dim]`.
-fn backward_task(saved: &Saved<'_>, heads: Heads, group: &Group, kv: usize, lse: &[f32]) -> [Vec<f32>; 3] {
+fn backward_task(
+    saved: &Saved<'_>,
+    heads: Heads,
+    group: &Group,
+    kv: usize,
+    buf: &mut Scratch,
+) -> [Vec<f32>; 3] {
+    let lse = &saved.lse[group.index * heads.kv + kv];
     let (shared, width, dim) = (heads.shared(), heads.width(), heads.dim);
     let scale = 1.0 / (dim as f32).sqrt();
     let mut gq = vec![0.0; group.rows * width];
     let mut gk = vec![0.0; group.rows * dim];
     let mut gv = vec![0.0; group.rows * dim];
-    let mut buf = Scratch::default();
-    let (mut o, mut go, mut dp) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut gk_keys, mut gv_keys) = (Vec::new(), Vec::new());
     for segment in &group.segments {
         let spans = segment.keys();
         pack(saved.k, heads.kv * dim, kv, dim, spans, &mut buf.k);
         pack(saved.v, heads.kv * dim, kv, dim, spans, &mut buf.v);
         let own = segment.own();
-        for (from, to) in [(saved.q, &mut buf.q), (saved.out, &mut o), (saved.grad, &mut go)] {
+        for (from, to) in [(saved.q, &mut buf.q), (saved.out, &mut buf.out), (saved.grad, &mut buf.grad)] {
             pack(from, heads.query * dim, kv, width, &[own], to);
         }
         let prefix = segment.prefix_len();
-        for grad in [&mut gk_keys, &mut gv_keys] {
+        for grad in [&mut buf.gk, &mut buf.gv] {
             grad.clear();
             grad.resize((prefix + own.len) * dim, 0.0);
         }
@@ -212,23 +224,23 @@ fn backward_task(saved: &Saved<'_>, heads: Heads, group: &Group, kv: usize, lse:
             let end = (first + step).min(own.len);
             let (queries, keys) = ((end - first) * shared, prefix + end);
             let tile = first * width..end * width;
-            let (q, go, o) = (&buf.q[tile.clone()], &go[tile.clone()], &o[tile]);
+            let (q, go, o) = (&buf.q[tile.clone()], &buf.grad[tile.clone()], &buf.out[tile]);
             let (k, v) = (&buf.k[..keys * dim], &buf.v[..keys * dim]);
             buf.scores.resize(queries * keys, 0.0);
-            dp.resize(queries * keys, 0.0);
+            buf.dp.resize(queries * keys, 0.0);
             gemm_here(&mut buf.scores, (queries, keys, dim), Plain(q), Transposed(k), false);
-            gemm_here(&mut dp, (queries, keys, dim), Plain(go), Transposed(v), false);
+            gemm_here(&mut buf.dp, (queries, keys, dim), Plain(go), Transposed(v), false);
             let (from, to) = (segment.local + first, segment.local + end);
             let lse = &lse[from * shared..to * shared];
             let visible = prefix + first + 1;
-            softmax_backward_rows(&mut buf.scores, &mut dp, keys, visible, shared, scale, lse, go, o);
+            softmax_backward_rows(&mut buf.scores, &mut buf.dp, keys, visible, shared, scale, lse, go, o);
             let gq = &mut gq[from * width..to * width];
-            gemm_here(gq, (queries, dim, keys), Plain(&dp), Plain(k), false);
-            let (gk, gv) = (&mut gk_keys[..keys * dim], &mut gv_keys[..keys * dim]);
-            gemm_here(gk, (keys, dim, queries), Transposed(&dp), Plain(q), true);
+            gemm_here(gq, (queries, dim, keys), Plain(&buf.dp), Plain(k), false);
+            let (gk, gv) = (&mut buf.gk[..keys * dim], &mut buf.gv[..keys * dim]);
+            gemm_here(gk, (keys, dim, queries), Transposed(&buf.dp), Plain(q), true);
             gemm_here(gv, (keys, dim, queries), Transposed(&buf.scores), Plain(go), true);
         }
-        for (sum, keys) in [(&mut gk, &gk_keys), (&mut gv, &gv_keys)] {
+        for (sum, keys) in [(&mut gk, &buf.gk), (&mut gv, &buf.gv)] {
             let (of_prefix, of_own) = keys.split_at(prefix * dim);
             add(&mut sum[..prefix * dim], of_prefix);
             let at = segment.local * dim;
@@ -244,15 +256,21 @@ fn add(sum: &mut [f32], more: &[f32]) {
     }
 }
 
-/// Runs `task(group, kv)` for every root group and key/value head; few enough tasks run on the calling thread.
-fn for_all<R: Send>(plan: &AttentionPlan, heads: Heads, task: impl Fn(usize, usize) -> R + Sync) -> Vec<R> {
+/// Runs the task of every root group and key/value head; little work stays on the calling thread.
+fn for_all<R: Send>(
+    plan: &AttentionPlan,
+    heads: Heads,
+    task: impl Fn(&Group, usize, &mut Scratch) -> R + Sync,
+) -> Vec<R> {
+    // A task starts no parallel loop of its own, so no other task can borrow this thread's buffers meanwhile.
+    let run = |t: usize| SCRATCH.with_borrow_mut(|buf| task(&plan.groups[t / heads.kv], t % heads.kv, buf));
     let tasks = plan.groups.len() * heads.kv;
     let work = plan.rows() * heads.query * heads.dim;
     if work <= GRAIN {
-        return (0..tasks).map(|t| task(t / heads.kv, t % heads.kv)).collect();
+        return (0..tasks).map(run).collect();
     }
-    let at_least = (GRAIN * tasks).div_ceil(work).max(1);
-    (0..tasks).into_par_iter().with_min_len(at_least).map(|t| task(t / heads.kv, t % heads.kv)).collect()
+    let at_least = (GRAIN / 4 * tasks).div_ceil(work).max(1);
+    (0..tasks).into_par_iter().with_min_len(at_least).map(run).collect()
 }
 
 /// Writes per-task `[group rows, width]` blocks into a packed `[rows, kv * width]` matrix.
@@ -297,7 +315,7 @@ pub fn attention_forward(
     let (n, queries, keys) = (plan.rows(), heads.query * heads.dim, heads.kv * heads.dim);
     assert!(q.len() == n * queries && out.len() == n * queries, "q and out are [rows, query heads * dim]");
     assert!(k.len() == n * keys && v.len() == n * keys, "k and v are [rows, kv heads * dim]");
-    let done = for_all(plan, heads, |group, kv| forward_task(q, k, v, heads, &plan.groups[group], kv));
+    let done = for_all(plan, heads, |group, kv, buf| forward_task([q, k, v], heads, group, kv, buf));
     unpack(plan, heads.kv, heads.width(), |t| &done[t].0, out);
     done.into_iter().map(|(_, lse)| lse).collect()
 }
@@ -319,9 +337,7 @@ pub fn attention_backward(
     assert!(out.len() == q.len() && grad.len() == q.len() && gq.len() == q.len(), "shapes of q");
     assert!(v.len() == k.len() && gk.len() == k.len() && gv.len() == k.len(), "shapes of k");
     let saved = Saved { q, k, v, out, lse, grad };
-    let done = for_all(plan, heads, |group, kv| {
-        backward_task(&saved, heads, &plan.groups[group], kv, &saved.lse[group * heads.kv + kv])
-    });
+    let done = for_all(plan, heads, |group, kv, buf| backward_task(&saved, heads, group, kv, buf));
     unpack(plan, heads.kv, heads.width(), |t| &done[t][0], gq);
     unpack(plan, heads.kv, heads.dim, |t| &done[t][1], gk);
     unpack(plan, heads.kv, heads.dim, |t| &done[t][2], gv);

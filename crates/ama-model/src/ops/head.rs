@@ -1,29 +1,19 @@
-//! The head: linear layer, log-softmax and gather of the target, never holding all logits.
+//! The head: linear layer, log-softmax and gather of the target in one ([`ama_loss::LinearLogp`]), and the op that
+//! starts the backward pass.
 
 use std::sync::Arc;
 
+use ama_loss::{HeadShape, LinearLogp, Recompute};
 use dfdx::prelude::*;
-use rayon::prelude::*;
+use dfdx::tensor::CpuError;
 
-use super::gemm::Factor::{Plain, Transposed};
-use super::gemm::gemm;
 use super::tape::{Flat, put, record, take, tensor};
 use crate::ModelError;
 use crate::access::values;
-use crate::simd::{exp, kernel, max};
 
-kernel! {
-    fn log_sum_exp(row: &'a [f32]) -> f32 {
-        let most = max(row);
-        let mut sum = 0.0;
-        for v in row {
-            sum += exp::<S>(*v - most);
-        }
-        most + sum.ln()
-    }
-}
-
-/// Tape op: `logp_i = log softmax(x_i W^T)[target_i]`; `x` `[rows, d]` must have no other consumer.
+/// Tape op: `logp_i = log softmax(x_i W^T)[target_i]`, `[rows]`; `x` `[rows, d]`, `w` `[vocab, d]`.
+///
+/// At most `bytes` of logits exist at a time. They are kept for the backward pass if all fit and the tape records.
 pub(crate) fn head<T: Tape<f32, Cpu>>(
     tape: &mut T,
     x: Flat,
@@ -32,48 +22,26 @@ pub(crate) fn head<T: Tape<f32, Cpu>>(
     targets: Arc<[u32]>,
     bytes: usize,
 ) -> Result<Flat, ModelError> {
-    let vocab = values(w).len() / d;
-    let rows = (bytes / (4 * vocab)).max(1);
-    let mut out = vec![0.0; targets.len()];
-    let mut lse = vec![0.0; targets.len()];
-    let mut logits = Vec::new();
-    for (((x, t), out), lse) in values(&x)
-        .chunks(rows * d)
-        .zip(targets.chunks(rows))
-        .zip(out.chunks_mut(rows))
-        .zip(lse.chunks_mut(rows))
-    {
-        logits.resize(t.len() * vocab, 0.0);
-        gemm(&mut logits, (t.len(), vocab, d), Plain(x), Transposed(values(w)), false);
-        logits.par_chunks(vocab).zip(t).zip(out).zip(lse).for_each(|(((row, t), out), lse)| {
-            *lse = log_sum_exp(row);
-            *out = row[*t as usize] - *lse;
-        });
+    if targets.is_empty() {
+        return tensor(&x, Vec::new());
     }
-    let out = tensor(&x, out)?;
-    let (ghost, w) = (out.ghost(), w.clone());
+    let shape = HeadShape { rows: targets.len(), hidden: d, vocab: values(w).len() / d };
+    // The kernel wants room for one logit at least.
+    let budget_bytes = bytes.max(size_of::<f32>());
+    let recompute = if T::OWNS_TAPE { Recompute::OverBudget } else { Recompute::Always };
+    let operands =
+        LinearLogp { hidden: values(&x), weight: values(w), targets: &targets, shape, budget_bytes };
+    let (forward, kept) = operands.forward(recompute).map_err(|source| ModelError::Head { source })?;
+    let out = tensor(&x, forward.logp)?;
+    let (ghost, w, lse) = (out.ghost(), w.clone(), forward.lse);
     record(tape, move |grads| {
         let gy = take!(grads, &ghost);
         let (mut gx, mut gw) = (take!(grads, &x), take!(grads, &w));
-        let mut logits = Vec::new();
-        for ((((x, t), gy), lse), gx) in values(&x)
-            .chunks(rows * d)
-            .zip(targets.chunks(rows))
-            .zip(gy.chunks(rows))
-            .zip(lse.chunks(rows))
-            .zip(gx.chunks_mut(rows * d))
-        {
-            logits.resize(t.len() * vocab, 0.0);
-            gemm(&mut logits, (t.len(), vocab, d), Plain(x), Transposed(values(&w)), false);
-            logits.par_chunks_mut(vocab).zip(t).zip(gy).zip(lse).for_each(|(((row, t), gy), lse)| {
-                for v in row.iter_mut() {
-                    *v = -*gy * (*v - *lse).exp();
-                }
-                row[*t as usize] += *gy;
-            });
-            gemm(gx, (t.len(), d, vocab), Plain(&logits), Plain(values(&w)), false);
-            gemm(&mut gw, (vocab, d, t.len()), Transposed(&logits), Plain(x), true);
-        }
+        let operands =
+            LinearLogp { hidden: values(&x), weight: values(&w), targets: &targets, shape, budget_bytes };
+        // The forward pass has accepted these operands, so only a length could be wrong.
+        let done = operands.backward(&lse, kept, &gy, &mut gx, Some(&mut gw));
+        done.map_err(|_| CpuError::WrongNumElements)?;
         put!(grads, &x, gx);
         put!(grads, &w, gw);
         Ok(())

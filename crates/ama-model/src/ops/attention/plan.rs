@@ -38,6 +38,8 @@ impl Segment {
 /// A root segment and all segments that have it as prefix.
 #[derive(Debug, Clone)]
 pub(crate) struct Group {
+    /// Its place among the groups.
+    pub(crate) index: usize,
     /// The root first, then the others in packed order.
     pub(crate) segments: Vec<Segment>,
     /// Rows of all its segments together.
@@ -73,7 +75,7 @@ impl AttentionPlan {
                     (group, groups[group].segments[0].own())
                 }
                 None => {
-                    groups.push(Group { segments: Vec::new(), rows: 0 });
+                    groups.push(Group { index: groups.len(), segments: Vec::new(), rows: 0 });
                     (groups.len() - 1, Span { start: 0, len: 0 })
                 }
             };
