@@ -19,6 +19,9 @@ pub mod rope;
 pub mod swiglu;
 pub(crate) mod tape;
 
+#[cfg(test)]
+mod oracle;
+
 /// Elements per parallel task of an element-wise loop; less than that is done on the calling thread.
 const GRAIN: usize = 16 * 1024;
 
