@@ -13,14 +13,21 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let mut file = tempfile::Builder::new()
-        .prefix(TEMPORARY)
-        .tempfile_in(folder)
-        .map_err(CacheError::io("create a file in", folder))?;
+    let mut file = temporary_in(folder).map_err(CacheError::io("create a file in", folder))?;
     file.write_all(bytes).map_err(CacheError::io("write", path))?;
     file.as_file().sync_all().map_err(CacheError::io("flush to disk", path))?;
     file.persist(path).map_err(|error| CacheError::io("rename the finished file to", path)(error.error))?;
     sync_folder(folder)
+}
+
+/// An unfinished file, removed when dropped. Readable by whom the umask allows, like any file that a program
+/// writes, and not by its owner alone, like `tempfile`'s.
+fn temporary_in(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(TEMPORARY);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder)
 }
 
 /// Makes renames in `folder` survive a power cut.

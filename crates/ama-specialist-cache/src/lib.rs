@@ -67,3 +67,7 @@ pub use score::{PairId, PairScore};
 pub use scores_file::{read_scores_parquet, write_scores_parquet};
 pub use store::ScoreStore;
 pub use table::ScoreTable;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
