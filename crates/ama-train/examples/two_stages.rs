@@ -1,4 +1,5 @@
 //! Both stages of AutoMixAlign on a toy: two specialists, their losses, and an AMA-S generalist.
+#![allow(clippy::print_stdout, reason = "an example shows its result")]
 
 use std::path::Path;
 use std::sync::Arc;

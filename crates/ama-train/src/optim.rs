@@ -97,7 +97,7 @@ impl AdamW {
         for ((param, grad), (m, v)) in params.iter_mut().zip(grads.iter()).zip(moments) {
             let decays = param.shape.len() > 1;
             let keep = if decays { (1.0 - lr * self.options.weight_decay) as f32 } else { 1.0 };
-            let update = |((p, g), (m, v)): ((&mut [f32], &[f32]), (&mut [f32], &mut [f32]))| {
+            let update = |p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]| {
                 for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
                     let g = g * scale;
                     *m = b1 * *m + c1 * g;
@@ -107,13 +107,13 @@ impl AdamW {
             };
             let values = values_mut(&mut param.tensor);
             if values.len() <= BLOCK {
-                update(((values, grad), (m, v)));
+                update(values, grad, m, v);
             } else {
                 values
                     .par_chunks_mut(BLOCK)
                     .zip(grad.par_chunks(BLOCK))
                     .zip(m.par_chunks_mut(BLOCK).zip(v.par_chunks_mut(BLOCK)))
-                    .for_each(update);
+                    .for_each(|((p, g), (m, v))| update(p, g, m, v));
             }
         }
     }

@@ -63,7 +63,7 @@ pub(crate) fn pairs(folder: &Path, name: &str, rows: usize, seed: u64) -> TokenS
             Ok(Row { source: Arc::from(Path::new("memory")), row: row as u64 + 1, content, check: None })
         })
         .collect();
-    let options = TokeniseOptions { max_length: Some(64), ..TokeniseOptions::default() };
+    let options = TokeniseOptions { max_length: Some(64) };
     let path = folder.join(format!("{name}.tokens"));
     TokenStore::build(rows.into_iter(), &tok, &options, &path, |_| {}).unwrap().0
 }
