@@ -113,7 +113,7 @@ fn a_killed_process_leaves_a_good_store() {
         child.kill().unwrap();
         child.wait().unwrap();
         let now = assert_sound(&store);
-        assert!(now >= before && now % BATCH as usize == 0, "{before} -> {now}");
+        assert!(now >= before && now.is_multiple_of(BATCH as usize), "{before} -> {now}");
         before = now;
     }
     // The lock died with its holder, and the rest can be added.
