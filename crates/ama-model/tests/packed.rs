@@ -32,7 +32,7 @@ fn pairs() -> Vec<Pair> {
 /// Gradients for `d loss / d sum_nats` of -0.3, 0.2, -0.3, ... per sequence, scaled differently per pair.
 fn gradients(model: &Llama, packed: &Packed, grads: &mut ParamGrads, first_pair: usize) -> Vec<SequenceLogp> {
     let upstream = |logps: &[SequenceLogp]| {
-        let slope = |q: usize| (if q % 2 == 0 { -0.3 } else { 0.2 }) / (1.0 + (first_pair + q / 2) as f64);
+        let slope = |q: usize| (if q.is_multiple_of(2) { -0.3 } else { 0.2 }) / (1.0 + (first_pair + q / 2) as f64);
         Ok::<_, ModelError>((0..logps.len()).map(slope).collect())
     };
     model.accumulate_gradients(&packed.view(), grads, upstream).unwrap()

@@ -343,47 +343,6 @@ pub fn attention_backward(
     unpack(plan, heads.kv, heads.dim, |t| &done[t][2], gv);
 }
 
-/// One new token's attention over a cache: `q` and `out` `[query heads * dim]`, `keys` and `values`
-/// `[positions, kv heads * dim]`, everything rotated, the new token's own key and value included.
-///
-/// # Panics
-/// If a length does not fit or the cache is empty.
-pub fn attend_cached(q: &[f32], keys: &[f32], values: &[f32], heads: Heads, out: &mut [f32]) {
-    let (dim, stride) = (heads.dim, heads.kv * heads.dim);
-    let positions = keys.len() / stride;
-    assert!(positions > 0 && keys.len() == values.len() && keys.len() == positions * stride, "caches match");
-    assert!(q.len() == heads.query * dim && out.len() == q.len(), "one query row");
-    let scale = 1.0 / (dim as f32).sqrt();
-    let mut scores = vec![0.0; positions];
-    for (head, (q, out)) in q.chunks_exact(dim).zip(out.chunks_exact_mut(dim)).enumerate() {
-        let at = head / heads.shared() * dim;
-        cached_head(q, &keys[at..], &values[at..], stride, scale, &mut scores, out);
-    }
-}
-
-kernel! {
-    fn cached_head(q: &'a [f32], keys: &'a [f32], values: &'a [f32], stride: usize, scale: f32,
-                   scores: &'a mut [f32], out: &'a mut [f32]) -> () {
-        let dim = q.len();
-        for (score, key) in scores.iter_mut().zip(keys.chunks(stride)) {
-            *score = dot::<S>(q, &key[..dim]) * scale;
-        }
-        let most = max(scores);
-        let mut sum = 0.0;
-        for score in scores.iter_mut() {
-            *score = exp::<S>(*score - most);
-            sum += *score;
-        }
-        out.fill(0.0);
-        for (score, value) in scores.iter().zip(values.chunks(stride)) {
-            let p = *score / sum;
-            for (out, v) in out.iter_mut().zip(&value[..dim]) {
-                *out += p * *v;
-            }
-        }
-    }
-}
-
 /// Tape op; `q`, `k` and `v` must have no other consumer.
 pub(crate) fn attention<T: Tape<f32, Cpu>>(
     tape: &mut T,

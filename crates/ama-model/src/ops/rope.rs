@@ -85,7 +85,10 @@ pub fn rotate(x: &mut [f32], positions: &[u32], table: &RopeTable, inverse: bool
         return;
     }
     let width = x.len() / positions.len();
-    assert!(x.len() == width * positions.len() && width % table.head_dim() == 0, "x [n, heads * head_dim]");
+    assert!(
+        x.len() == width * positions.len() && width.is_multiple_of(table.head_dim()),
+        "x [n, heads * head_dim]"
+    );
     let sign = if inverse { -1.0 } else { 1.0 };
     let rows = rows_per_task(width);
     if positions.len() <= rows {
