@@ -4,6 +4,8 @@
 //! BLOCK]`) and its values position by position (`[BLOCK, dim]`), so that both loops of the attention run over
 //! consecutive floats: scores are sums of whole rows, without a horizontal reduction per key.
 
+use pulp::Simd;
+
 use crate::ops::attention::Heads;
 use crate::simd::{LANES, add_lanes, exp, fma, kernel, max};
 
@@ -88,16 +90,57 @@ kernel! {
                 }
             }
             let inverse = 1.0 / add_lanes(lanes, 0.0);
-            out.fill(0.0);
-            for (b, values) in values.chunks_exact(stride).enumerate() {
-                let filled = &scores[b * BLOCK..len.min((b + 1) * BLOCK)];
-                for (p, value) in filled.iter().zip(values[first..].chunks_exact(dim)) {
-                    let p = *p * inverse;
-                    for (out, v) in out.iter_mut().zip(value) {
-                        *out = fma::<S>(p, *v, *out);
-                    }
+            for p in &mut scores[..len] {
+                *p *= inverse;
+            }
+            let values = Values { blocks: values, first, stride, dim };
+            // Beyond `len` the weights are 0, and so are the values of the last block.
+            let pairs = &scores[..len.next_multiple_of(2)];
+            let mut at = 0;
+            while at + 16 <= dim {
+                values.average::<S, 16>(pairs, at, out);
+                at += 16;
+            }
+            while at + 8 <= dim {
+                values.average::<S, 8>(pairs, at, out);
+                at += 8;
+            }
+            while at < dim {
+                values.average::<S, 1>(pairs, at, out);
+                at += 1;
+            }
+        }
+    }
+}
+
+/// One head's values.
+struct Values<'a> {
+    blocks: &'a [f32],
+    /// Where the head begins within a block.
+    first: usize,
+    /// Floats per block.
+    stride: usize,
+    dim: usize,
+}
+
+impl Values<'_> {
+    /// `out[at..at + W] = sum_j p_j v_j[at..at + W]`, summed in registers, even and odd positions apart to hide
+    /// the latency. `p` has an even length.
+    #[inline(always)]
+    fn average<S: Simd, const W: usize>(&self, p: &[f32], at: usize, out: &mut [f32]) {
+        let (mut even, mut odd) = ([0.0; W], [0.0; W]);
+        for (p, block) in p.chunks(BLOCK).zip(self.blocks.chunks_exact(self.stride)) {
+            let rows = block[self.first..].chunks_exact(2 * self.dim);
+            for (p, rows) in p.as_chunks::<2>().0.iter().zip(rows) {
+                let (row, next) = (&rows[at..at + W], &rows[self.dim + at..self.dim + at + W]);
+                for i in 0..W {
+                    even[i] = fma::<S>(p[0], row[i], even[i]);
+                    odd[i] = fma::<S>(p[1], next[i], odd[i]);
                 }
             }
+        }
+        for ((out, a), b) in out[at..at + W].iter_mut().zip(even).zip(odd) {
+            *out = a + b;
         }
     }
 }
