@@ -14,9 +14,9 @@ use crate::error::ModelError;
 
 /// Configuration of a Llama-family decoder.
 ///
-/// Made by [`from_json`](Self::from_json) or [`from_json_str`](Self::from_json_str), which check every value. The JSON
-/// is kept, so that saving the model writes back every key, also those that mean nothing here. Changing a field by
-/// hand is possible, but such a configuration cannot be saved.
+/// Made by [`from_json`](Self::from_json) or [`from_json_str`](Self::from_json_str), which check every value.
+/// The JSON is kept, so that saving the model writes back every key, also those that mean nothing here.
+/// Changing a field by hand is possible, but such a configuration cannot be saved.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct LlamaConfig {
@@ -28,7 +28,8 @@ pub struct LlamaConfig {
     pub num_hidden_layers: usize,
     /// Query heads.
     pub num_attention_heads: usize,
-    /// Key/value heads; divides the query heads (grouped-query attention, Ainslie et al. 2023, arXiv 2305.13245).
+    /// Key/value heads; divides the query heads (grouped-query attention, Ainslie et al. 2023, arXiv
+    /// 2305.13245).
     pub num_key_value_heads: usize,
     /// Width of one head; even, since RoPE rotates pairs.
     pub head_dim: usize,
@@ -89,8 +90,8 @@ impl LlamaConfig {
     /// Reads and checks a `config.json` as written by transformers 4 or 5.
     ///
     /// # Errors
-    /// [`ModelError::Io`], [`ModelError::Json`], and [`ModelError::Config`] for a key that is missing, out of range,
-    /// or asks for something that plain Llama does not do.
+    /// [`ModelError::Io`], [`ModelError::Json`], and [`ModelError::Config`] for a key that is missing, out of
+    /// range, or asks for something that plain Llama does not do.
     pub fn from_json(path: &Path) -> Result<Self, ModelError> {
         let text = std::fs::read_to_string(path).map_err(|source| ModelError::Io {
             action: "read",
@@ -123,7 +124,8 @@ impl LlamaConfig {
         json::parse(raw, origin)
     }
 
-    /// The JSON this configuration was read from, with its `dtype` (`torch_dtype` before transformers 4.56) set.
+    /// The JSON this configuration was read from, with its `dtype` (`torch_dtype` before transformers 4.56)
+    /// set.
     ///
     /// # Errors
     /// [`ModelError::ConfigChanged`] if a field was changed since it was read.

@@ -1,8 +1,9 @@
 //! Greedy and temperature generation with a key/value cache, many prompts at a time.
 //!
-//! All running sequences advance together: one matrix product per layer and step over the whole batch, then one small
-//! attention per sequence against its own cache. Prompts are prefilled packed, back to back without padding. A
-//! finished sequence leaves at once; waiting prompts take its place while the caches stay under a byte budget.
+//! All running sequences advance together: one matrix product per layer and step over the whole batch, then
+//! one small attention per sequence against its own cache. Prompts are prefilled packed, back to back without
+//! padding. A finished sequence leaves at once; waiting prompts take its place while the caches stay under a
+//! byte budget.
 
 mod cache;
 mod decode;
@@ -28,8 +29,9 @@ pub struct GenerateOptions {
     /// 0 takes the likeliest token each time (the lowest id among equals); above 0, tokens are drawn from
     /// `softmax(logits / temperature)`.
     pub temperature: f64,
-    /// Draw only from the likeliest tokens whose probabilities first reach this sum (nucleus sampling, Holtzman et al.
-    /// 2019, arXiv 1904.09751); in (0, 1], where 1 draws from all. Without effect when `temperature` is 0.
+    /// Draw only from the likeliest tokens whose probabilities first reach this sum (nucleus sampling,
+    /// Holtzman et al. 2019, arXiv 1904.09751); in (0, 1], where 1 draws from all. Without effect when
+    /// `temperature` is 0.
     pub top_p: f64,
     /// Seed of the draws. Prompt number `i` has ChaCha8 stream `i` of this seed to itself.
     pub seed: u64,
@@ -44,11 +46,12 @@ impl Default for GenerateOptions {
     }
 }
 
-/// Continues every prompt; result `i` holds the new tokens of prompt `i`, without prompt and without stop token.
+/// Continues every prompt; result `i` holds the new tokens of prompt `i`, without prompt and without stop
+/// token.
 ///
-/// A result shorter than `max_new_tokens` was ended by a stop token. What a prompt gives does not depend on the other
-/// prompts of the call, up to the rounding of matrix products of another height. Sequences may grow past
-/// `max_position_embeddings`, as in `transformers`.
+/// A result shorter than `max_new_tokens` was ended by a stop token. What a prompt gives does not depend on
+/// the other prompts of the call, up to the rounding of matrix products of another height. Sequences may grow
+/// past `max_position_embeddings`, as in `transformers`.
 ///
 /// # Errors
 /// [`ModelError::EmptyPrompt`], [`ModelError::TokenOutOfRange`], [`ModelError::Option`], and

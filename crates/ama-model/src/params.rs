@@ -1,7 +1,7 @@
 //! The registry of parameters: Hugging Face names, shapes, and the tensors themselves.
 //!
-//! Order is canonical: embedding, then layer by layer (norm, q, k, v, o, norm, gate, up, down), the final norm, and
-//! the output head if it is not tied. Moments, gradients and fingerprints all follow this order.
+//! Order is canonical: embedding, then layer by layer (norm, q, k, v, o, norm, gate, up, down), the final
+//! norm, and the output head if it is not tied. Moments, gradients and fingerprints all follow this order.
 
 use std::collections::HashMap;
 
@@ -92,11 +92,11 @@ impl Params {
         Ok(Self::from_checked(vecs))
     }
 
-    /// A freshly initialised model: weights normal with deviation `std` (0.02 is the usual `initializer_range`),
-    /// norms one, as `transformers` does.
+    /// A freshly initialised model: weights normal with deviation `std` (0.02 is the usual
+    /// `initializer_range`), norms one, as `transformers` does.
     ///
-    /// Each tensor has a ChaCha8 stream of its own, so the values depend on `seed`, the names' order and the shapes
-    /// only.
+    /// Each tensor has a ChaCha8 stream of its own, so the values depend on `seed`, the names' order and the
+    /// shapes only.
     #[must_use]
     pub fn init(config: &LlamaConfig, std: f64, seed: u64) -> Self {
         let vecs = expected_parameters(config)

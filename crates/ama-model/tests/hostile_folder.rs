@@ -252,8 +252,8 @@ fn pickles_and_empty_folders_say_what_to_do() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Any damage to length and header, and any shortening, is survived. If the folder still loads, every value
-    /// came from inside the file (reading outside would crash here).
+    /// Any damage to length and header, and any shortening, is survived. If the folder still loads, every
+    /// value came from inside the file (reading outside would crash here).
     #[test]
     fn random_damage_never_panics(
         edits in prop::collection::vec((0usize..2600, any::<u8>()), 0..6),

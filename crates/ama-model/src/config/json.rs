@@ -1,7 +1,8 @@
 //! `config.json` of transformers 4 and 5, checked key by key.
 //!
 //! Two dialects: up to 4.x `rope_theta` and `rope_scaling` stand at the top level; 5.x nests both in
-//! `rope_parameters`. Defaults are those of `transformers`; sizes have none, so a file that lacks one is refused.
+//! `rope_parameters`. Defaults are those of `transformers`; sizes have none, so a file that lacks one is
+//! refused.
 
 use std::path::Path;
 
@@ -11,7 +12,8 @@ use super::{LlamaConfig, RawJson, RopeScaling};
 use crate::error::ModelError;
 use crate::params::expected_parameters;
 
-/// Upper bounds: an order of magnitude above any model of this family, so that a damaged file is named as such.
+/// Upper bounds: an order of magnitude above any model of this family, so that a damaged file is named as
+/// such.
 const MAX_WIDTH: usize = 1 << 20;
 const MAX_LAYERS: usize = 1 << 12;
 const MAX_HEADS: usize = 1 << 14;
@@ -245,7 +247,8 @@ fn check_total(config: &LlamaConfig, top: &Reader<'_>) -> Result<(), ModelError>
             top.error("head_dim", format!("num_attention_heads x head_dim of at most {}", MAX_WIDTH * 4))
         })?;
     debug_assert!(per_layer_heads >= config.num_key_value_heads * config.head_dim);
-    // Widths up to 2^22 and 2^20 and layers up to 2^12 fit into 2^60 together; the sum is checked all the same.
+    // Widths up to 2^22 and 2^20 and layers up to 2^12 fit into 2^60 together; the sum is checked all the
+    // same.
     let bytes = expected_parameters(config).iter().try_fold(0usize, |total, (_, shape)| {
         let values = shape.iter().try_fold(1usize, |n, side| n.checked_mul(*side))?;
         total.checked_add(values.checked_mul(size_of::<f32>())?)

@@ -1,10 +1,11 @@
 //! A content hash of a model: equal exactly when it computes the same function from the same f32 weights.
 //!
-//! BLAKE3 over, in this order: a version tag; the configuration's fields that change the computation (sizes, epsilon,
-//! rotary base and scaling, tying), each as 8 little-endian bytes; for each parameter in canonical order its name
-//! (length first), its shape (rank first) and the BLAKE3 hash of its values as little-endian f32. Values are hashed
-//! *as loaded*: a bf16 folder and the same weights saved in f32 have one fingerprint, whatever their sharding. Hashing
-//! is by bits, so `0.0` and `-0.0` differ. Special token ids and the tokenizer are not part of it.
+//! BLAKE3 over, in this order: a version tag; the configuration's fields that change the computation (sizes,
+//! epsilon, rotary base and scaling, tying), each as 8 little-endian bytes; for each parameter in canonical
+//! order its name (length first), its shape (rank first) and the BLAKE3 hash of its values as little-endian
+//! f32. Values are hashed *as loaded*: a bf16 folder and the same weights saved in f32 have one fingerprint,
+//! whatever their sharding. Hashing is by bits, so `0.0` and `-0.0` differ. Special token ids and the
+//! tokenizer are not part of it.
 
 use std::path::Path;
 

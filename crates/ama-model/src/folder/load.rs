@@ -39,15 +39,16 @@ pub(super) struct Placed {
 
 /// Loads a Hugging Face folder.
 ///
-/// Weights come from `model.safetensors` or from the shards of `model.safetensors.index.json`, as f32, f16 or bf16
-/// (also mixed), and are widened to f32. Rotary tables that old exports carry are ignored; with tied embeddings an
-/// `lm_head.weight` equal to the embedding is ignored too.
+/// Weights come from `model.safetensors` or from the shards of `model.safetensors.index.json`, as f32, f16 or
+/// bf16 (also mixed), and are widened to f32. Rotary tables that old exports carry are ignored; with tied
+/// embeddings an `lm_head.weight` equal to the embedding is ignored too.
 ///
 /// Other files of the folder (tokenizer, chat template) are not looked at.
 ///
 /// # Errors
-/// Everything that [`LlamaConfig::from_json`] refuses; missing, unknown, repeated or misshapen tensors; element types
-/// other than the three; truncated or hostile files; pickled weights. Every message names file and tensor.
+/// Everything that [`LlamaConfig::from_json`] refuses; missing, unknown, repeated or misshapen tensors;
+/// element types other than the three; truncated or hostile files; pickled weights. Every message names file
+/// and tensor.
 pub fn load(dir: &Path) -> Result<ModelFolder, ModelError> {
     let open = OpenFolder::open(dir)?;
     let mut dtypes = open.tensors.iter().map(|t| t.dtype);

@@ -1,16 +1,16 @@
 //! One `.safetensors` file, mapped into memory and checked before any tensor is handed out.
 //!
 //! # Safety argument
-//! `memmap2::Mmap::map` is unsafe because the bytes behind the map change if anybody writes to the file, and reading
-//! past a new, shorter end kills the process. What is done about it:
-//! - the map is private to [`MappedFile`] and only ever read, as bytes: any byte value is a valid `u8`, and values
-//!   that were checked (header, offsets) are copied out of the map into owned structures before they are relied on;
-//!   tensor bytes are converted element by element, and every bit pattern is a valid float;
+//! `memmap2::Mmap::map` is unsafe because the bytes behind the map change if anybody writes to the file, and
+//! reading past a new, shorter end kills the process. What is done about it:
+//! - the map is private to [`MappedFile`] and only ever read, as bytes: any byte value is a valid `u8`, and
+//!   values that were checked (header, offsets) are copied out of the map into owned structures before they
+//!   are relied on; tensor bytes are converted element by element, and every bit pattern is a valid float;
 //! - no tensor range is kept that was not checked against the length of the map, so reads stay inside it;
-//! - what remains is a file that another process shortens during the few seconds of loading. Everything in this
-//!   workspace writes weights under a temporary name and renames, which leaves an existing map intact; so does
-//!   `safetensors` itself. A process that truncates a model file in place while it is being loaded can end this one
-//!   with SIGBUS. It cannot make it read foreign memory.
+//! - what remains is a file that another process shortens during the few seconds of loading. Everything in
+//!   this workspace writes weights under a temporary name and renames, which leaves an existing map intact;
+//!   so does `safetensors` itself. A process that truncates a model file in place while it is being loaded
+//!   can end this one with SIGBUS. It cannot make it read foreign memory.
 
 #![allow(unsafe_code, reason = "mapping a file; see the safety argument above")]
 
@@ -47,8 +47,8 @@ pub(super) struct MappedFile {
 }
 
 impl MappedFile {
-    /// Maps the file and checks header length, JSON, duplicate names, shapes, types and offsets: tensors must cover
-    /// the data without gap or overlap, as the format demands.
+    /// Maps the file and checks header length, JSON, duplicate names, shapes, types and offsets: tensors must
+    /// cover the data without gap or overlap, as the format demands.
     pub(super) fn open(path: &Path) -> Result<Self, ModelError> {
         let io = |action, source| ModelError::Io { action, path: path.to_path_buf(), source };
         let file = File::open(path).map_err(|e| io("open", e))?;
@@ -60,8 +60,8 @@ impl MappedFile {
         if meta.len() < LENGTH_BYTES as u64 {
             return Err(bad(SafeTensorError::HeaderTooSmall));
         }
-        // SAFETY: the map is read-only, private to this struct and read as bytes; see the argument above for files
-        // that change under it.
+        // SAFETY: the map is read-only, private to this struct and read as bytes; see the argument above for
+        // files that change under it.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| io("map", e))?;
 
         let mut length = [0u8; LENGTH_BYTES];

@@ -1,7 +1,7 @@
 //! Hugging Face model folders: `config.json` and safetensors weights, single or sharded, f32, f16 or bf16.
 //!
-//! Reading order: [`load()`] and [`save()`], then the fingerprint, then the parts they are made of (element types, the
-//! mapped file, the shard index).
+//! Reading order: [`load()`] and [`save()`], then the fingerprint, then the parts they are made of (element
+//! types, the mapped file, the shard index).
 
 mod dtype;
 mod fingerprint;

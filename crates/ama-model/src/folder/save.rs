@@ -1,4 +1,5 @@
-//! Saving a Hugging Face folder that `transformers` loads unchanged: all of it appears at once, or nothing does.
+//! Saving a Hugging Face folder that `transformers` loads unchanged: all of it appears at once, or nothing
+//! does.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -59,14 +60,14 @@ pub fn save(
 
 /// Writes a model folder: `config.json`, weights (single or sharded with an index), and copied extras.
 ///
-/// Everything is written into a hidden folder beside `dir`, synced, and renamed, so that `dir` never holds half a
-/// model; after an error nothing is left behind. One tensor at a time is converted, so memory grows by the largest
-/// tensor only. Missing parents of `dir` are created.
+/// Everything is written into a hidden folder beside `dir`, synced, and renamed, so that `dir` never holds
+/// half a model; after an error nothing is left behind. One tensor at a time is converted, so memory grows by
+/// the largest tensor only. Missing parents of `dir` are created.
 ///
 /// # Errors
-/// [`ModelError::TargetExists`] if `dir` exists and is not an empty folder, [`ModelError::SaveOverflow`] if a finite
-/// weight would become infinite in f16 or bf16, [`ModelError::ConfigChanged`], a parameter that does not fit the
-/// configuration, [`ModelError::Io`] (a full disk, for one).
+/// [`ModelError::TargetExists`] if `dir` exists and is not an empty folder, [`ModelError::SaveOverflow`] if a
+/// finite weight would become infinite in f16 or bf16, [`ModelError::ConfigChanged`], a parameter that does
+/// not fit the configuration, [`ModelError::Io`] (a full disk, for one).
 pub fn save_with(
     config: &LlamaConfig,
     params: &Params,
@@ -174,7 +175,8 @@ fn write_file(dir: &Path, name: &str, shard: &[&Parameter], dtype: SaveDtype) ->
         SafeTensorError::IoError(source) => io("write", &path, source),
         source => ModelError::SafeTensors { path: path.clone(), source },
     })?;
-    // The format's writer goes through a private temporary file; the weights get the mode that config.json got.
+    // The format's writer goes through a private temporary file; the weights get the mode that config.json
+    // got.
     let mode = fs::metadata(dir.join("config.json")).map_err(|e| io("read", dir, e))?.permissions();
     fs::set_permissions(&path, mode).map_err(|e| io("set the mode of", &path, e))?;
     sync(&path)
@@ -228,8 +230,8 @@ impl Staging {
             return Err(ModelError::TargetExists { path: dir.to_path_buf() });
         }
         fs::create_dir_all(&parent).map_err(|e| io("create", &parent, e))?;
-        // Process id and a counter: two threads or processes never share a staging folder. One left by a killed
-        // process of the same id is skipped, not reused.
+        // Process id and a counter: two threads or processes never share a staging folder. One left by a
+        // killed process of the same id is skipped, not reused.
         for attempt in 0u32.. {
             let path = parent.join(format!(".{name}.writing-{}-{attempt}", std::process::id()));
             match fs::create_dir(&path) {

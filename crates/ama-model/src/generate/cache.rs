@@ -1,8 +1,8 @@
 //! The keys and values of one sequence in one layer, and attention of one new token against them.
 //!
-//! Positions are stored in blocks of [`BLOCK`]. Within a block, a head's keys lie dimension by dimension (`[dim,
-//! BLOCK]`) and its values position by position (`[BLOCK, dim]`), so that both loops of the attention run over
-//! consecutive floats: scores are sums of whole rows, without a horizontal reduction per key.
+//! Positions are stored in blocks of [`BLOCK`]. Within a block, a head's keys lie dimension by dimension
+//! (`[dim, BLOCK]`) and its values position by position (`[BLOCK, dim]`), so that both loops of the attention
+//! run over consecutive floats: scores are sums of whole rows, without a horizontal reduction per key.
 
 use pulp::Simd;
 
@@ -46,7 +46,8 @@ impl LayerCache {
         }
     }
 
-    /// Attention of the newest token: `q` and `out` `[query heads * dim]`; its own key and value were appended.
+    /// Attention of the newest token: `q` and `out` `[query heads * dim]`; its own key and value were
+    /// appended.
     pub(super) fn attend(&self, heads: Heads, q: &[f32], out: &mut [f32], scores: &mut Vec<f32>) {
         assert!(
             q.len() == heads.query * heads.dim && out.len() == q.len() && self.len > 0,
@@ -124,8 +125,8 @@ struct Values<'a> {
 }
 
 impl Values<'_> {
-    /// `out[at..at + W] = sum_j p_j v_j[at..at + W]`, summed in registers, even and odd positions apart to hide
-    /// the latency. `p` has an even length.
+    /// `out[at..at + W] = sum_j p_j v_j[at..at + W]`, summed in registers, even and odd positions apart to
+    /// hide the latency. `p` has an even length.
     #[inline(always)]
     fn average<S: Simd, const W: usize>(&self, p: &[f32], at: usize, out: &mut [f32]) {
         let (mut even, mut odd) = ([0.0; W], [0.0; W]);

@@ -1,7 +1,7 @@
 //! The decoder on plain slices: prefill of packed prompts, then steps of one token per sequence.
 //!
-//! The same layer as `decoder.rs`, without a tape and with the attention left to the caller: packed causal attention
-//! when prompts are read, each sequence's cache when it is stepped.
+//! The same layer as `decoder.rs`, without a tape and with the attention left to the caller: packed causal
+//! attention when prompts are read, each sequence's cache when it is stepped.
 
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -178,7 +178,8 @@ impl<'a> Runner<'a> {
         }
         let ids: Vec<u32> =
             sequences.iter().map(|s| *s.new.last().expect("prefill chose a first token")).collect();
-        // The prompt, and all new tokens but the newest, are in the cache. A prompt has fewer than 2^32 tokens.
+        // The prompt, and all new tokens but the newest, are in the cache. A prompt has fewer than 2^32
+        // tokens.
         let positions: Vec<u32> =
             sequences.iter().map(|s| (prompts[s.prompt].len() + s.new.len() - 1) as u32).collect();
         let heads = self.heads;
@@ -199,8 +200,8 @@ impl<'a> Runner<'a> {
         self.choose(&x, sequences, prompts, options)
     }
 
-    /// Runs all layers on the tokens `ids` at `positions`, returning the residual stream `[tokens, hidden_size]`.
-    /// `attend(layer, q, k, v, out)` gets rotated queries and keys.
+    /// Runs all layers on the tokens `ids` at `positions`, returning the residual stream `[tokens,
+    /// hidden_size]`. `attend(layer, q, k, v, out)` gets rotated queries and keys.
     fn forward(
         &mut self,
         ids: &[u32],
