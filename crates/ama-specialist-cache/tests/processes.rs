@@ -12,6 +12,7 @@ const DIR: &str = "AMA_CACHE_TEST_DIR";
 
 const PAIRS: u32 = 600;
 const BATCH: u32 = 15;
+const LARGE: u32 = 20_000;
 
 fn row(pair: u32) -> (PairId, PairScore) {
     let mut id = [0; 16];
@@ -52,8 +53,15 @@ fn other_process() {
             rows[3].1.chosen_logp -= 1.0;
             say(format!("error={};", store.append(&KEY, &rows).unwrap_err()));
         }
+        "bulk" => {
+            for part in 0..10 {
+                let rows: Vec<_> = (part * LARGE..(part + 1) * LARGE).map(row).collect();
+                store.append(&KEY, &rows).unwrap();
+            }
+            say("done=;".to_owned());
+        }
         "large" => {
-            let rows: Vec<_> = (PAIRS..PAIRS + 20_000).map(row).collect();
+            let rows: Vec<_> = (PAIRS..PAIRS + LARGE).map(row).collect();
             say(match store.append(&KEY, &rows) {
                 Err(CacheError::Io { source, .. }) => format!("error=io {source};"),
                 other => format!("error=none {other:?};"),
@@ -99,6 +107,26 @@ fn processes_append_at_once() {
     let error = said(spawn("conflicting", folder.path()), "error=");
     assert!(error.contains(&format!("pair {:08x}", 3)), "{error}");
     assert_eq!(assert_sound(&store), PAIRS as usize);
+}
+
+/// A shard is complete from the first moment that its name is there: looked at as often as can be.
+#[test]
+fn large_shards_appear_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let shards = folder.path().join(KEY.folder_name());
+    let mut child = spawn("bulk", folder.path());
+    let mut seen = std::collections::BTreeSet::new();
+    while child.try_wait().unwrap().is_none() {
+        let Ok(entries) = std::fs::read_dir(&shards) else { continue };
+        for path in entries.map(|entry| entry.unwrap().path()) {
+            if path.extension().is_some_and(|end| end == "parquet") && seen.insert(path.clone()) {
+                let bytes = std::fs::read(&path).unwrap();
+                assert!(bytes.ends_with(b"PAR1"), "{} after {} bytes", path.display(), bytes.len());
+            }
+        }
+    }
+    said(child, "done=");
+    assert_eq!(assert_sound(&ScoreStore::open(folder.path()).unwrap()), 10 * LARGE as usize);
 }
 
 #[test]
