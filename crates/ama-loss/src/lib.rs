@@ -43,6 +43,10 @@
 //! Three layers, in reading order: [`reference`](mod@reference) says in `f64` what is meant, [`cpu`] does it fast, and
 //! [`simd`], [`gemm`] and [`Threads`] are what `cpu` stands on (usable by themselves).
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod error;
 mod preference;
 pub mod reference;

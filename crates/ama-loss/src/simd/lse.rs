@@ -29,4 +29,10 @@ impl OnlineLse {
     pub fn value(self) -> f64 {
         f64::from(self.max) + self.sum.ln()
     }
+
+    /// `x - value()`: the log-probability of an element of the row, exact to rounding also where `value()` alone would
+    /// swallow `ln sum` (logits beyond `1e9`).
+    pub fn logp(self, x: f32) -> f64 {
+        (f64::from(x) - f64::from(self.max)) - self.sum.ln()
+    }
 }
