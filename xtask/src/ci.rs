@@ -42,16 +42,22 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         ("fmt", vec![cargo(&["fmt", "--all", "--check"])]),
         ("tidy", vec![cargo(&["test", "--package", "xtask"])]),
         ("clippy", vec![cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])]),
-        ("doc", vec![{
-            let mut doc = cargo(&["doc", "--workspace", "--no-deps"]);
-            doc.env("RUSTDOCFLAGS", "-D warnings");
-            doc
-        }]),
-        ("test", vec![if nextest {
-            cargo(&["nextest", "run", "--workspace", "--exclude", "xtask"])
-        } else {
-            cargo(&["test", "--workspace", "--exclude", "xtask", "--lib", "--bins", "--tests"])
-        }]),
+        (
+            "doc",
+            vec![{
+                let mut doc = cargo(&["doc", "--workspace", "--no-deps"]);
+                doc.env("RUSTDOCFLAGS", "-D warnings");
+                doc
+            }],
+        ),
+        (
+            "test",
+            vec![if nextest {
+                cargo(&["nextest", "run", "--workspace", "--exclude", "xtask"])
+            } else {
+                cargo(&["test", "--workspace", "--exclude", "xtask", "--lib", "--bins", "--tests"])
+            }],
+        ),
         ("doc tests", vec![cargo(&["test", "--workspace", "--exclude", "xtask", "--doc"])]),
     ];
     stages.push((

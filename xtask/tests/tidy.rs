@@ -86,7 +86,10 @@ fn arrows_between_crates_are_as_designed() {
     let mut broken = Vec::new();
     for package in metadata.workspace_packages() {
         let Some((_, allowed)) = ARROWS.iter().find(|(name, _)| *name == package.name.as_str()) else {
-            broken.push(format!("{}: not in the table of arrows; ARCHITECTURE.md wants a reason for it", package.name));
+            broken.push(format!(
+                "{}: not in the table of arrows; ARCHITECTURE.md wants a reason for it",
+                package.name
+            ));
             continue;
         };
         // Tests and examples keep to the arrows too: a crate has to be usable without the rest.
@@ -107,7 +110,8 @@ fn leaf_crates_stay_light() {
     let nodes: BTreeMap<&PackageId, _> = resolve.nodes.iter().map(|node| (&node.id, node)).collect();
     let mut broken = Vec::new();
     for (name, kept_out) in KEPT_OUT {
-        let package = metadata.workspace_packages().into_iter().find(|package| package.name.as_str() == *name);
+        let package =
+            metadata.workspace_packages().into_iter().find(|package| package.name.as_str() == *name);
         let package = package.unwrap_or_else(|| panic!("no crate {name}"));
         let mut seen = BTreeSet::new();
         let mut left = vec![&package.id];
@@ -209,10 +213,11 @@ fn library_roots_document_themselves() {
 #[test]
 fn nothing_names_a_machine() {
     // Built from parts, or this file would break its own rule.
-    let words: Vec<String> = [["/ro", "ot/"], ["/ho", "me/"], ["/wo", "rk/"], ["/tmp/", "peers"], ["C:\\Us", "ers"]]
-        .iter()
-        .map(|parts| parts.concat())
-        .collect();
+    let words: Vec<String> =
+        [["/ro", "ot/"], ["/ho", "me/"], ["/wo", "rk/"], ["/tmp/", "peers"], ["C:\\Us", "ers"]]
+            .iter()
+            .map(|parts| parts.concat())
+            .collect();
     let mut broken = Vec::new();
     for path in files() {
         let Ok(text) = fs::read_to_string(&path) else { continue };

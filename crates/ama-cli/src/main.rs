@@ -1,2 +1,7 @@
-//! The `ama` command.
-fn main() {}
+//! The `ama` command; see [`ama_cli`].
+
+#![forbid(unsafe_code)]
+
+fn main() -> std::process::ExitCode {
+    ama_cli::main_with(std::env::args_os())
+}

@@ -1,0 +1,270 @@
+//! `ama data`: what is in preference files, and whether every row can be used.
+
+use std::path::{Path, PathBuf};
+
+use ama_data::row::{Row, RowContent};
+use ama_data::tokenise::{Tokenised, tokenise};
+use ama_data::{PairTokenizer, RowReader, TokeniseOptions};
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::console::{self, Console};
+use crate::exit::bad_input;
+use crate::policy::want_folder;
+
+/// Options of `ama data`.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Show shape, number of rows, lengths and the first row
+    #[command(
+        after_help = "Examples:\n  ama data inspect pairs.parquet\n  ama data inspect 'prefs/*.jsonl' --json"
+    )]
+    Inspect {
+        /// Parquet, JSON Lines or Arrow files, folders, or quoted globs
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<String>,
+    },
+    /// Check every row, and with --model also how many are cut or dropped
+    #[command(after_help = "Examples:\n  ama data validate pairs.parquet\n  \
+        ama data validate train.parquet test.parquet --model models/SmolLM2-135M-Instruct --max-length 512")]
+    Validate {
+        /// Parquet, JSON Lines or Arrow files, folders, or quoted globs
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<String>,
+        /// Model folder whose tokenizer to use
+        #[arg(long, value_name = "DIR")]
+        model: Option<PathBuf>,
+        /// Longest prompt plus completion in tokens
+        #[arg(long, value_name = "N", default_value_t = 1024)]
+        max_length: usize,
+        /// Go on after a bad row, and list up to this many
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        errors: usize,
+    },
+}
+
+/// Runs `ama data`.
+///
+/// # Errors
+/// A file or a row that cannot be used, with file, row and column.
+pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
+    match &options.action {
+        Action::Inspect { files } => inspect(files, console),
+        Action::Validate { files, model, max_length, errors } => {
+            validate(files, model.as_deref(), *max_length, (*errors).max(1), console)
+        }
+    }
+}
+
+fn inspect(files: &[String], console: Console) -> Result<()> {
+    let mut found = Vec::new();
+    for name in files {
+        let reader = RowReader::open(name)?;
+        let (schema, paths) = (reader.schema(), reader.files().to_vec());
+        let mut lengths = Table::default();
+        let mut checkable = 0_u64;
+        let mut first = None;
+        for row in reader {
+            let row = row?;
+            lengths.add(&row);
+            checkable += u64::from(row.check.is_some());
+            first.get_or_insert(row);
+        }
+        console.say(&format!("{name}: {schema}"))?;
+        console.say(&format!(
+            "  files {}  rows {}  with a checkable answer {checkable}",
+            paths.len(),
+            lengths.rows
+        ))?;
+        for (column, column_lengths) in lengths.columns() {
+            console.say(&format!(
+                "  {column:<12} {:>8.1} mean  {:>8} median  {:>8} longest, in {}",
+                column_lengths.mean(),
+                column_lengths.quantile(0.5),
+                column_lengths.quantile(1.0),
+                lengths.unit
+            ))?;
+        }
+        if let Some(row) = &first {
+            console.say(&format!("  first row: {}", excerpt(row)))?;
+        }
+        found.push(json!({
+            "path": name,
+            "schema": schema.to_string(),
+            "files": paths,
+            "rows": lengths.rows,
+            "checkable": checkable,
+            "unit": lengths.unit,
+            "lengths": lengths.json(),
+        }));
+    }
+    console.finish(&json!({ "data": found }))
+}
+
+fn validate(
+    files: &[String],
+    model: Option<&Path>,
+    max_length: usize,
+    errors: usize,
+    console: Console,
+) -> Result<()> {
+    let tokenizer = match model {
+        Some(folder) => {
+            want_folder(folder)?;
+            Some(PairTokenizer::from_folder(folder)?)
+        }
+        None => None,
+    };
+    let options = TokeniseOptions { max_length: Some(max_length) };
+    let mut found = Vec::new();
+    let mut bad = 0_usize;
+    for name in files {
+        let (mut rows, mut kept, mut cut, mut dropped, mut tokens) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
+        for row in RowReader::open(name)? {
+            rows += 1;
+            let verdict = row.and_then(|row| match &tokenizer {
+                Some(tokenizer) => tokenise(&row, tokenizer, &options).map(Some),
+                // The reader has refused empty cells and equal completions already.
+                None => Ok(None),
+            });
+            match verdict {
+                Ok(Some(Tokenised::Kept { example, truncated, .. })) => {
+                    kept += 1;
+                    cut += u64::from(truncated);
+                    tokens += example.as_ref().tokens() as u64;
+                }
+                Ok(Some(_)) => dropped += 1,
+                Ok(None) => kept += 1,
+                Err(error) if errors == 1 => return Err(error.into()),
+                Err(error) => {
+                    console::note(&format!("ama: {error}"));
+                    bad += 1;
+                    if bad >= errors {
+                        return Err(bad_input(format!("{bad} bad rows; stopped there (--errors {errors})")));
+                    }
+                }
+            }
+        }
+        let mut line = format!("{name}: {rows} rows, {kept} usable");
+        if tokenizer.is_some() {
+            line += &format!(
+                ", {cut} cut at {max_length} tokens, {dropped} dropped (prompt too long), {tokens} tokens"
+            );
+        }
+        console.say(&line)?;
+        found.push(json!({
+            "path": name, "rows": rows, "kept": kept, "truncated": cut, "dropped_prompt_too_long": dropped,
+            "tokens": tokenizer.is_some().then_some(tokens),
+        }));
+    }
+    if bad > 0 {
+        return Err(bad_input(format!("{bad} bad rows; mend or remove them")));
+    }
+    console.finish(&json!({ "data": found }))
+}
+
+/// Lengths of the columns of a file.
+#[derive(Default)]
+struct Table {
+    rows: u64,
+    unit: &'static str,
+    lengths: Vec<(&'static str, Lengths)>,
+}
+
+impl Table {
+    fn add(&mut self, row: &Row) {
+        self.rows += 1;
+        let chars = |text: &String| text.chars().count();
+        let (unit, values) = match &row.content {
+            RowContent::Text { prompt, chosen, rejected } => (
+                "characters",
+                vec![("prompt", chars(prompt)), ("chosen", chars(chosen)), ("rejected", chars(rejected))],
+            ),
+            RowContent::Ids { prompt, chosen, rejected } => (
+                "tokens",
+                vec![("prompt", prompt.len()), ("chosen", chosen.len()), ("rejected", rejected.len())],
+            ),
+            RowContent::Completion { prompt, completion } => {
+                ("characters", vec![("prompt", chars(prompt)), ("completion", chars(completion))])
+            }
+            _ => ("", Vec::new()),
+        };
+        self.unit = unit;
+        for (column, length) in values {
+            let at = self.lengths.iter().position(|(name, _)| *name == column).unwrap_or_else(|| {
+                self.lengths.push((column, Lengths::default()));
+                self.lengths.len() - 1
+            });
+            self.lengths[at].1.add(length);
+        }
+    }
+
+    fn columns(&self) -> impl Iterator<Item = (&'static str, &Lengths)> {
+        self.lengths.iter().map(|(name, lengths)| (*name, lengths))
+    }
+
+    fn json(&self) -> Value {
+        let columns = self.columns().map(|(name, lengths)| {
+            let value = json!({
+                "mean": lengths.mean(), "median": lengths.quantile(0.5), "longest": lengths.quantile(1.0),
+            });
+            (name.to_string(), value)
+        });
+        Value::Object(columns.collect())
+    }
+}
+
+/// Lengths of one column, counted by value so that memory does not grow with the rows.
+#[derive(Default)]
+struct Lengths {
+    count: u64,
+    sum: u64,
+    by_length: std::collections::BTreeMap<usize, u64>,
+}
+
+impl Lengths {
+    fn add(&mut self, length: usize) {
+        self.count += 1;
+        self.sum += length as u64;
+        *self.by_length.entry(length).or_default() += 1;
+    }
+
+    fn mean(&self) -> f64 {
+        self.sum as f64 / self.count.max(1) as f64
+    }
+
+    /// The smallest length that at least this share of the rows does not exceed.
+    fn quantile(&self, share: f64) -> usize {
+        let want = (share * self.count as f64).ceil() as u64;
+        let mut seen = 0;
+        for (&length, &rows) in &self.by_length {
+            seen += rows;
+            if seen >= want {
+                return length;
+            }
+        }
+        0
+    }
+}
+
+fn excerpt(row: &Row) -> String {
+    let cut = |text: &str| {
+        let line: String = text.chars().take(60).collect::<String>().replace('\n', " ");
+        format!("{line:?}")
+    };
+    match &row.content {
+        RowContent::Text { prompt, chosen, rejected } => {
+            format!("{} -> {} over {}", cut(prompt), cut(chosen), cut(rejected))
+        }
+        RowContent::Completion { prompt, completion } => format!("{} -> {}", cut(prompt), cut(completion)),
+        RowContent::Ids { prompt, .. } => format!("{} prompt tokens", prompt.len()),
+        _ => "of another shape".to_string(),
+    }
+}

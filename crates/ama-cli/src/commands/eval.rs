@@ -1,0 +1,120 @@
+//! `ama eval`: held-out loss, accuracy, margin and verified win rate of a model.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use ama_train::{Control, EvalTask, ScoreOptions, TaskResult, TrainError, evaluate, score};
+use anyhow::{Context as _, Result};
+use clap::Args;
+use serde_json::json;
+
+use super::arguments::LossArgs;
+use crate::console::Console;
+use crate::corpus::{Rows, Source, verify};
+use crate::exit::bad_input;
+use crate::files;
+use crate::generation;
+use crate::policy::Policy;
+use crate::progress::Progress;
+use crate::stop;
+
+/// Options of `ama eval`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  ama eval --model runs/pipeline/generalists/ama-s/seed-0/final \\\n      \
+    --reference runs/pipeline/base/final --sft-weight 3 \\\n      \
+    --task helpful=datasets/suite/test/helpful.parquet --task reasoning=datasets/suite/test/reasoning.parquet \\\n      \
+    --out eval.json"
+)]
+pub(crate) struct Options {
+    /// Model folder
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Model folder of the frozen reference
+    #[arg(long, value_name = "DIR")]
+    reference: PathBuf,
+    /// A task: its name and its pairs (repeatable). Columns `verifier` and `gold` give the win rate
+    #[arg(long = "task", value_name = "NAME=FILE", required = true)]
+    tasks: Vec<String>,
+    /// Results, JSON
+    #[arg(long, value_name = "FILE.json")]
+    out: PathBuf,
+    #[command(flatten)]
+    loss: LossArgs,
+    /// Longest prompt plus completion in tokens; longer completions are cut at the end
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    max_length: usize,
+    /// Use only the first so many pairs of every task
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Longest generated answer in tokens
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    max_new_tokens: usize,
+}
+
+/// Runs `ama eval`.
+///
+/// # Errors
+/// Bad input, or a disk that refuses.
+pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
+    let loss = options.loss.settings()?.build().map_err(|error| bad_input(error.to_string()))?;
+    let mut tasks: Vec<(&str, &Path)> = Vec::new();
+    for text in &options.tasks {
+        let (name, file) = text
+            .split_once('=')
+            .filter(|(name, file)| !name.is_empty() && !file.is_empty())
+            .ok_or_else(|| bad_input(format!("--task {text}: want NAME=FILE")))?;
+        if tasks.iter().any(|(other, _)| *other == name) {
+            return Err(bad_input(format!("--task {text}: two tasks are called `{name}`")));
+        }
+        tasks.push((name, Path::new(file)));
+    }
+    let policy = Policy::open(&options.model)?;
+    let reference = Policy::open(&options.reference)?;
+    if policy.tokenizer.fingerprint() != reference.tokenizer.fingerprint() {
+        return Err(bad_input(format!(
+            "{} and {} have different tokenizers; a reference scores the same tokens as the model",
+            options.model.display(),
+            options.reference.display()
+        )));
+    }
+    let folder = files::folder_of(&options.out);
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let temporary =
+        tempfile::tempdir_in(folder).with_context(|| format!("cannot write in {}", folder.display()))?;
+    let generate = generation::greedy(&policy.tokenizer, policy.model.config(), options.max_new_tokens);
+    let decode = |ids: &[u32]| policy.tokenizer.decode(ids).map_err(TrainError::from);
+    let mut results: BTreeMap<&str, TaskResult> = BTreeMap::new();
+    for (name, file) in tasks {
+        let source =
+            Source { files: file, rows: Rows::Pairs, limit: options.limit, max_length: options.max_length };
+        let pairs = source
+            .tokenise(&policy.tokenizer, &temporary.path().join(format!("{}.tokens", results.len())))?;
+        let mut progress = Progress::new(format!("evaluate {name}"));
+        let control = &mut Control::new(stop::flag(), &mut progress);
+        let by_reference = score(&reference.model, &pairs, ScoreOptions::default(), "reference", control)?;
+        let questions = source.questions(&policy.tokenizer)?;
+        let task = EvalTask {
+            name: name.to_string(),
+            pairs,
+            reference: by_reference,
+            specialist_loss_nats: None,
+            questions,
+        };
+        let result = evaluate(&policy.model, &task, &loss, &generate, &decode, &verify, control);
+        progress.finish()?;
+        let result = result?;
+        let win = result.win_rate.map_or("-".to_string(), |rate| format!("{:.1}%", 100.0 * rate));
+        console.say(&format!(
+            "{name:<16} loss {:.4}  accuracy {:.1}%  margin {:.3}  win rate {win}  pairs {}",
+            result.loss,
+            100.0 * result.accuracy,
+            result.margin,
+            result.pairs
+        ))?;
+        results.insert(name, result);
+    }
+    let value = json!({ "model": options.model, "reference": options.reference, "tasks": results });
+    files::write_json(&options.out, &value)?;
+    console.finish(&value)
+}

@@ -1,0 +1,154 @@
+//! `ama specialist`: plain single-task DPO.
+
+use std::path::PathBuf;
+
+use ama_mix::{ExcessMode, GradientClip, MixerSpec};
+use ama_specialist_cache::{ScoreKey, ScoreStore};
+use ama_train::{Control, Preference, PreferenceOptions, ScoreOptions, Stage, TrainTask, score_cached};
+use anyhow::Result;
+use clap::Args;
+use serde_json::json;
+
+use super::arguments::{Dtype, LossArgs, OrderArg, TrainingArgs};
+use crate::console::Console;
+use crate::corpus::{Rows, Source, report_json};
+use crate::exit::bad_input;
+use crate::files;
+use crate::job::{Job, WorkFolder};
+use crate::key::Key;
+use crate::policy::Policy;
+use crate::progress::Progress;
+use crate::stop;
+
+/// Options of `ama specialist`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    ama specialist --model models/base --data helpful.parquet --out models/helpful --lr 1e-6 --batch-pairs 8\n  \
+    ama specialist --model m --data p.parquet --out o --steps 8 --order file --schedule constant --summary s.json\n  \
+    ama specialist --model m --data p.parquet --out o --resume      (after Ctrl-C or a crash)")]
+pub(crate) struct Options {
+    /// Model folder to start from; it is the frozen reference too
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Preference pairs: a file, a folder or a quoted glob
+    #[arg(long, value_name = "FILE")]
+    data: PathBuf,
+    /// Model folder to write; it must not exist
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Pairs a step (TRL's default)
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    batch_pairs: usize,
+    /// Peak learning rate (TRL's DPO default)
+    #[arg(long, value_name = "X", default_value_t = 1e-6)]
+    lr: f64,
+    #[command(flatten)]
+    loss: LossArgs,
+    #[command(flatten)]
+    training: TrainingArgs,
+    /// Longest prompt plus completion in tokens; longer completions are cut at the end (TRL's default)
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    max_length: usize,
+    /// Use only the first so many pairs
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Order of the pairs
+    #[arg(long, value_enum, default_value_t = OrderArg::Shuffled)]
+    order: OrderArg,
+    /// Seed of the order
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Continue an interrupted call with the same options
+    #[arg(long)]
+    resume: bool,
+    /// Write losses, speeds and sizes of the run here
+    #[arg(long, value_name = "FILE.json")]
+    summary: Option<PathBuf>,
+    /// Write a line a step here
+    #[arg(long, value_name = "FILE.jsonl")]
+    metrics: Option<PathBuf>,
+    /// Element type of the written weights
+    #[arg(long, value_enum, default_value_t = Dtype::F32)]
+    dtype: Dtype,
+}
+
+/// Runs `ama specialist`.
+///
+/// # Errors
+/// Bad input, an interruption, or a run that failed.
+pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
+    let training = options.training.settings(options.batch_pairs, options.lr)?;
+    let loss_settings = options.loss.settings()?;
+    let loss = loss_settings.build().map_err(|error| bad_input(error.to_string()))?;
+    let work = WorkFolder::beside(&options.out, options.resume)?;
+    let mut policy = Policy::open(&options.model)?;
+    let source = Source {
+        files: &options.data,
+        rows: Rows::Pairs,
+        limit: options.limit,
+        max_length: options.max_length,
+    };
+    let pairs = source.tokenise(&policy.tokenizer, &work.join("pairs.tokens"))?;
+
+    let key = ScoreKey {
+        model: policy.fingerprint,
+        tokenizer: policy.tokenizer.fingerprint(),
+        max_length: u32::try_from(options.max_length).ok(),
+    };
+    let cache = ScoreStore::open(work.join("scores"))?;
+    let mut progress = Progress::new("reference");
+    let scoring = ScoreOptions { micro_batch_tokens: training.micro_batch_tokens };
+    let control = &mut Control::new(stop::flag(), &mut progress);
+    let reference = score_cached(&policy.model, &pairs, &key, &cache, scoring, "reference", control);
+    progress.finish()?;
+    let reference = reference?;
+
+    let train_options = training.options(pairs.len());
+    let identity = Key::of("specialist")
+        .bytes("model", &policy.fingerprint)
+        .bytes("pairs", &pairs.fingerprint())
+        .field("loss", &loss_settings)
+        .field("training", &training)
+        .field("order", &options.order)
+        .field("seed", &options.seed)
+        .hex();
+    let task = TrainTask { name: "task".into(), pairs: pairs.clone(), reference, specialist_loss_nats: None };
+    let mixer = MixerSpec::Pooled.build(&[pairs.len()], 1)?;
+    let preference = PreferenceOptions {
+        loss,
+        batch_pairs: options.batch_pairs,
+        excess: ExcessMode::Raw,
+        gradient_clip: GradientClip::Pair,
+        order: options.order.into(),
+        seed: options.seed,
+        stage: Stage::Specialist,
+    };
+    let mut objective = Preference::new(vec![task], mixer, preference)?;
+    let job = Job {
+        label: "specialist".into(),
+        checkpoints: work.join("checkpoints"),
+        metrics: options.metrics.clone(),
+        identity,
+        every_steps: training.checkpoint_every,
+        options: &train_options,
+    };
+    let summary = job.train(&mut policy.model, &mut objective)?;
+    policy.save(&options.out, options.dtype.into())?;
+    if let Some(path) = &options.summary {
+        files::write_json(path, &summary)?;
+    }
+    work.done()?;
+    let last = summary.losses.last().copied();
+    console.say(&format!(
+        "{} steps, {} tokens, {:.0} tokens/s, last loss {:.4} nats; model in {}",
+        summary.steps,
+        summary.tokens,
+        summary.tokens_per_s,
+        last.unwrap_or(f64::NAN),
+        options.out.display()
+    ))?;
+    console.finish(&json!({
+        "out": options.out, "steps": summary.steps, "tokens": summary.tokens, "tokens_per_s": summary.tokens_per_s,
+        "loss": last, "wall_s": summary.wall_s, "data": report_json(pairs.report()),
+    }))
+}

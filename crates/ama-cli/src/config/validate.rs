@@ -1,0 +1,504 @@
+//! Ranges, names and paths: from what is written to what is meant.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
+
+use ama_mix::{ExcessMode, ExcessScale, GradientClip, MixerKind, MixerSpec};
+use clap::ValueEnum as _;
+
+use super::error::ConfigError;
+use super::raw::{RawBase, RawConfig, RawMethod, RawSpecialist, RawTask};
+use super::settings::{
+    BaseSettings, Config, Decay, InitKind, Length, LossKind, LossSettings, MethodSettings, Start,
+    TaskSettings, Training, Warmup,
+};
+
+type Result<T> = std::result::Result<T, ConfigError>;
+
+/// Checks with the file's name at hand.
+struct Check<'a> {
+    file: &'a Path,
+}
+
+/// Checks everything and fills in what depends on something else.
+pub(crate) fn validate(file: &Path, mut raw: RawConfig) -> Result<Config> {
+    let check = Check { file };
+    let micro_batch_tokens = check.count("data.micro_batch_tokens", raw.data.micro_batch_tokens)?;
+    let max_length = check.count("data.max_length", raw.data.max_length)?;
+    if max_length < 2 {
+        return Err(check.value(
+            "data.max_length",
+            max_length,
+            "at least 2 (a prompt and a completion token)",
+        ));
+    }
+    let start = check.start(&mut raw, micro_batch_tokens)?;
+    let split = match raw.eval.split.as_str() {
+        "test" => "test",
+        "valid" => "valid",
+        other => return Err(check.value("eval.split", other, "test or valid")),
+    };
+    if raw.task.is_empty() {
+        return Err(check.missing("task", "add at least one [[task]] with `name` and `train`"));
+    }
+    if raw.method.is_empty() {
+        return Err(check.missing("method", "add at least one [[method]], for example name = \"ama-s\""));
+    }
+    check.names("task", raw.task.iter().map(|task| task.name.as_str()))?;
+    check.names("method", raw.method.iter().map(|method| method.name.as_str()))?;
+
+    raw.specialist = specialist_defaults(&raw.specialist);
+    check.training_of_specialist("specialist", &raw.specialist, micro_batch_tokens)?;
+    let tasks = raw
+        .task
+        .iter()
+        .map(|task| check.task(task, &raw.specialist, split, micro_batch_tokens))
+        .collect::<Result<Vec<_>>>()?;
+
+    let g = &mut raw.generalist;
+    if g.steps.is_none() && g.tokens.is_none() && g.epochs.is_none() {
+        g.epochs = Some(1.0);
+    }
+    if g.warmup_steps.is_none() && g.warmup_ratio.is_none() {
+        g.warmup_ratio = Some(0.0);
+    }
+    let g = &raw.generalist;
+    let generalist = check.training(&Parts {
+        section: "generalist",
+        batch_key: "batch_pairs",
+        length: (g.steps, g.tokens, g.epochs),
+        batch: g.batch_pairs,
+        lr: g.lr,
+        schedule: &g.schedule,
+        warmup: (g.warmup_steps, g.warmup_ratio),
+        min_lr_ratio: g.min_lr_ratio,
+        betas: g.betas,
+        eps: g.eps,
+        weight_decay: g.weight_decay,
+        clip: g.clip,
+        checkpoint_every: g.checkpoint_every,
+        micro_batch_tokens,
+    })?;
+    let distinct: BTreeSet<_> = g.seeds.iter().collect();
+    if g.seeds.is_empty() || distinct.len() != g.seeds.len() {
+        return Err(check.value(
+            "generalist.seeds",
+            format!("{:?}", g.seeds),
+            "at least one seed, none twice",
+        ));
+    }
+    let excess = check.excess("generalist.excess", &g.excess)?;
+    let gradient_clip = check.gradient_clip("generalist.gradient_clip", &g.gradient_clip)?;
+    let task_names: Vec<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
+    let methods = raw
+        .method
+        .iter()
+        .map(|method| check.method(method, &task_names, excess, gradient_clip))
+        .collect::<Result<Vec<_>>>()?;
+
+    let baseline = match &raw.eval.baseline {
+        Some(name) if methods.iter().any(|method| method.name == *name) => name.clone(),
+        Some(name) => return Err(check.value("eval.baseline", name, "the name of a [[method]]")),
+        None => methods
+            .iter()
+            .find(|method| method.mixer.kind() == MixerKind::Pooled)
+            .unwrap_or(&methods[0])
+            .name
+            .clone(),
+    };
+    raw.eval.baseline = Some(baseline.clone());
+    let loss = check.loss(&raw)?;
+    let max_new_tokens = check.count("eval.max_new_tokens", raw.eval.max_new_tokens)?;
+    let resolved = toml::to_string(&raw).map_err(|error| ConfigError::Syntax {
+        path: file.to_path_buf(),
+        message: format!("cannot be written back as TOML: {error}"),
+    })?;
+    Ok(Config {
+        file: file.to_path_buf(),
+        seed: raw.seed,
+        start,
+        loss,
+        max_length,
+        micro_batch_tokens,
+        tasks,
+        generalist,
+        seeds: raw.generalist.seeds.clone(),
+        methods,
+        split,
+        max_new_tokens,
+        baseline,
+        resolved,
+    })
+}
+
+/// Stage 1 with every default written out.
+fn specialist_defaults(given: &RawSpecialist) -> RawSpecialist {
+    given.over(&RawSpecialist {
+        epochs: Some(1.0),
+        batch_pairs: Some(32),
+        lr: Some(1e-6),
+        schedule: Some("linear".into()),
+        warmup_ratio: Some(0.0),
+        min_lr_ratio: Some(0.0),
+        betas: Some([0.9, 0.999]),
+        eps: Some(1e-8),
+        weight_decay: Some(0.0),
+        clip: Some(1.0),
+        checkpoint_every: Some(100),
+        ..RawSpecialist::default()
+    })
+}
+
+/// What the three kinds of training sections have in common.
+struct Parts<'a> {
+    section: &'a str,
+    batch_key: &'a str,
+    length: (Option<u64>, Option<u64>, Option<f64>),
+    batch: u64,
+    lr: f64,
+    schedule: &'a str,
+    warmup: (Option<u64>, Option<f64>),
+    min_lr_ratio: f64,
+    betas: [f64; 2],
+    eps: f64,
+    weight_decay: f64,
+    clip: f64,
+    checkpoint_every: u64,
+    micro_batch_tokens: usize,
+}
+
+impl Check<'_> {
+    fn value(&self, key: &str, value: impl ToString, want: &str) -> ConfigError {
+        ConfigError::BadValue {
+            path: self.file.to_path_buf(),
+            key: key.into(),
+            value: value.to_string(),
+            want: want.into(),
+        }
+    }
+
+    fn missing(&self, key: &str, remedy: &str) -> ConfigError {
+        ConfigError::MissingKey { path: self.file.to_path_buf(), key: key.into(), remedy: remedy.into() }
+    }
+
+    fn count(&self, key: &str, value: u64) -> Result<usize> {
+        usize::try_from(value)
+            .ok()
+            .filter(|&count| count >= 1)
+            .ok_or_else(|| self.value(key, value, "a whole number >= 1"))
+    }
+
+    fn limit(&self, key: &str, value: Option<u64>) -> Result<Option<usize>> {
+        value.map(|value| self.count(key, value)).transpose()
+    }
+
+    fn number(&self, key: &str, value: f64, legal: impl Fn(f64) -> bool, want: &str) -> Result<f64> {
+        if value.is_finite() && legal(value) { Ok(value) } else { Err(self.value(key, value, want)) }
+    }
+
+    /// The path of `key`; it has to exist unless it is a glob pattern.
+    fn path(&self, key: &str, text: &str, remedy: &'static str) -> Result<PathBuf> {
+        let target = PathBuf::from(text);
+        if target.exists() || text.contains(['*', '?', '[']) {
+            return Ok(target);
+        }
+        Err(ConfigError::NoSuchPath { path: self.file.to_path_buf(), key: key.into(), target, remedy })
+    }
+
+    fn names<'n>(&self, section: &str, names: impl Iterator<Item = &'n str>) -> Result<()> {
+        let mut seen = BTreeSet::new();
+        for name in names {
+            let key = format!("{section}.{name}.name");
+            let legal = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+            if name.is_empty() || name.len() > 64 || !name.chars().all(legal) {
+                return Err(self.value(&key, format!("{name:?}"), "1 to 64 of letters, digits, `-` and `_`"));
+            }
+            if matches!((section, name), ("method", "base" | "specialists")) {
+                return Err(self.value(&key, name, "another name: the table has a row of this name already"));
+            }
+            if !seen.insert(name) {
+                return Err(self.value(&key, name, "a name of its own: two have this one"));
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&self, raw: &mut RawConfig, micro_batch_tokens: usize) -> Result<Start> {
+        match (&raw.model, &mut raw.base) {
+            (Some(_), Some(_)) => Err(self.value(
+                "base",
+                "given beside [model]",
+                "only one of [model] and [base]; remove the other",
+            )),
+            (None, None) => Err(self.missing(
+                "model.path",
+                "name a Hugging Face folder under [model], or make a base model with a [base] section",
+            )),
+            (Some(model), None) => {
+                let path = self.path("model.path", &model.path, "put a Hugging Face folder there")?;
+                Ok(Start::Folder(path))
+            }
+            (None, Some(base)) => {
+                if base.steps.is_none() && base.tokens.is_none() && base.epochs.is_none() {
+                    base.epochs = Some(1.0);
+                }
+                if base.warmup_steps.is_none() && base.warmup_ratio.is_none() {
+                    base.warmup_steps = Some(30);
+                }
+                Ok(Start::Sft(Box::new(self.base(base, micro_batch_tokens)?)))
+            }
+        }
+    }
+
+    fn base(&self, base: &RawBase, micro_batch_tokens: usize) -> Result<BaseSettings> {
+        let training = self.training(&Parts {
+            section: "base",
+            batch_key: "batch",
+            length: (base.steps, base.tokens, base.epochs),
+            batch: base.batch,
+            lr: base.lr,
+            schedule: &base.schedule,
+            warmup: (base.warmup_steps, base.warmup_ratio),
+            min_lr_ratio: base.min_lr_ratio,
+            betas: base.betas,
+            eps: base.eps,
+            weight_decay: base.weight_decay,
+            clip: base.clip,
+            checkpoint_every: base.checkpoint_every,
+            micro_batch_tokens,
+        })?;
+        Ok(BaseSettings {
+            config: self.path("base.config", &base.config, "put config.json and tokenizer.json there")?,
+            data: self.path("base.data", &base.data, "put a Parquet or JSONL file there")?,
+            limit: self.limit("base.limit", base.limit)?,
+            init: InitKind::from_str(&base.init, false)
+                .map_err(|_| self.value("base.init", &base.init, "scaled or hf"))?,
+            training,
+        })
+    }
+
+    fn loss(&self, raw: &RawConfig) -> Result<LossSettings> {
+        let loss = &raw.loss;
+        let kind = LossKind::from_str(&loss.kind, false)
+            .map_err(|_| self.value("loss.kind", &loss.kind, "sigmoid, ipo, hinge or robust"))?;
+        let half = |x: f64| (0.0..0.5).contains(&x);
+        Ok(LossSettings {
+            kind,
+            beta: self.number("loss.beta", loss.beta, |x| x > 0.0, "a value > 0")?,
+            label_smoothing: self.number(
+                "loss.label_smoothing",
+                loss.label_smoothing,
+                half,
+                "a value in [0, 0.5)",
+            )?,
+            sft_weight: self.number("loss.sft_weight", loss.sft_weight, |x| x >= 0.0, "a value >= 0")?,
+        })
+    }
+
+    fn task(
+        &self,
+        task: &RawTask,
+        shared: &RawSpecialist,
+        split: &str,
+        micro: usize,
+    ) -> Result<TaskSettings> {
+        let key = |name: &str| format!("task.{}.{name}", task.name);
+        let files = "put a Parquet, JSONL or Arrow file (or a folder of them) there";
+        for (name, given) in [("valid", &task.valid), ("test", &task.test)] {
+            if let Some(text) = given {
+                self.path(&key(name), text, files)?;
+            }
+        }
+        let eval = if split == "test" { &task.test } else { &task.valid };
+        let eval = eval.as_ref().ok_or_else(|| {
+            self.missing(&key(split), "the evaluation needs it; name a file, or choose another eval.split")
+        })?;
+        let own = task.specialist.clone().unwrap_or_default().over(shared);
+        Ok(TaskSettings {
+            name: task.name.clone(),
+            train: self.path(&key("train"), &task.train, files)?,
+            eval: PathBuf::from(eval),
+            limit: self.limit(&key("limit"), task.limit)?,
+            eval_limit: self.limit(&key("eval_limit"), task.eval_limit)?,
+            specialist: self.training_of_specialist(&key("specialist"), &own, micro)?,
+        })
+    }
+
+    /// `raw` has every default filled in, except where the user could not have meant it.
+    fn training_of_specialist(&self, section: &str, raw: &RawSpecialist, micro: usize) -> Result<Training> {
+        self.training(&Parts {
+            section,
+            batch_key: "batch_pairs",
+            length: (raw.steps, raw.tokens, raw.epochs),
+            batch: raw.batch_pairs.unwrap_or_default(),
+            lr: raw.lr.unwrap_or_default(),
+            schedule: raw.schedule.as_deref().unwrap_or_default(),
+            warmup: (raw.warmup_steps, raw.warmup_ratio),
+            min_lr_ratio: raw.min_lr_ratio.unwrap_or_default(),
+            betas: raw.betas.unwrap_or_default(),
+            eps: raw.eps.unwrap_or_default(),
+            weight_decay: raw.weight_decay.unwrap_or_default(),
+            clip: raw.clip.unwrap_or_default(),
+            checkpoint_every: raw.checkpoint_every.unwrap_or_default(),
+            micro_batch_tokens: micro,
+        })
+    }
+
+    fn training(&self, parts: &Parts<'_>) -> Result<Training> {
+        let key = |name: &str| format!("{}.{name}", parts.section);
+        let length = match parts.length {
+            (Some(steps), None, None) => Length::Steps(self.count(&key("steps"), steps)? as u64),
+            (None, Some(tokens), None) => Length::Tokens(self.count(&key("tokens"), tokens)? as u64),
+            (None, None, Some(epochs)) => {
+                Length::Epochs(self.number(&key("epochs"), epochs, |x| x > 0.0, "a value > 0")?)
+            }
+            _ => return Err(self.value(&key("steps"), "not alone", "only one of steps, tokens, epochs")),
+        };
+        let unit = |x: f64| (0.0..=1.0).contains(&x);
+        let warmup = match parts.warmup {
+            (Some(steps), None) => Warmup::Steps(steps),
+            (None, Some(ratio)) => {
+                Warmup::Ratio(self.number(&key("warmup_ratio"), ratio, unit, "a value in [0, 1]")?)
+            }
+            (None, None) => Warmup::Steps(0),
+            _ => {
+                return Err(self.value(
+                    &key("warmup_steps"),
+                    "not alone",
+                    "only one of warmup_steps, warmup_ratio",
+                ));
+            }
+        };
+        let decay = Decay::from_str(parts.schedule, false)
+            .map_err(|_| self.value(&key("schedule"), parts.schedule, "constant, linear or cosine"))?;
+        let beta = |x: f64| (0.0..1.0).contains(&x);
+        let betas = (
+            self.number(&key("betas"), parts.betas[0], beta, "two values in [0, 1)")?,
+            self.number(&key("betas"), parts.betas[1], beta, "two values in [0, 1)")?,
+        );
+        let clip = self.number(&key("clip"), parts.clip, |x| x >= 0.0, "a value >= 0 (0 never clips)")?;
+        Ok(Training {
+            length,
+            batch: self.count(&key(parts.batch_key), parts.batch)?,
+            lr: self.number(&key("lr"), parts.lr, |x| x > 0.0, "a value > 0")?,
+            decay,
+            warmup,
+            min_lr_ratio: self.number(&key("min_lr_ratio"), parts.min_lr_ratio, unit, "a value in [0, 1]")?,
+            betas,
+            eps: self.number(&key("eps"), parts.eps, |x| x > 0.0, "a value > 0")?,
+            weight_decay: self.number(
+                &key("weight_decay"),
+                parts.weight_decay,
+                |x| x >= 0.0,
+                "a value >= 0",
+            )?,
+            clip: (clip > 0.0).then_some(clip),
+            checkpoint_every: (parts.checkpoint_every > 0).then_some(parts.checkpoint_every),
+            micro_batch_tokens: parts.micro_batch_tokens,
+        })
+    }
+
+    fn excess(&self, key: &str, text: &str) -> Result<ExcessMode> {
+        match text {
+            "clipped" => Ok(ExcessMode::Clipped),
+            "unclipped" => Ok(ExcessMode::Unclipped),
+            "raw" => Ok(ExcessMode::Raw),
+            other => Err(self.value(key, other, "clipped, unclipped or raw")),
+        }
+    }
+
+    fn gradient_clip(&self, key: &str, text: &str) -> Result<GradientClip> {
+        match text {
+            "pair" => Ok(GradientClip::Pair),
+            "weights-only" => Ok(GradientClip::WeightsOnly),
+            other => Err(self.value(key, other, "pair or weights-only")),
+        }
+    }
+
+    fn method(
+        &self,
+        raw: &RawMethod,
+        tasks: &[&str],
+        excess: ExcessMode,
+        gradient_clip: GradientClip,
+    ) -> Result<MethodSettings> {
+        let key = |name: &str| format!("method.{}.{name}", raw.name);
+        let name = raw.kind.as_deref().unwrap_or(&raw.name);
+        let kind = MixerKind::from_str(name).map_err(|_| {
+            let all = MixerKind::ALL.map(MixerKind::name).join(", ");
+            self.value(&key("kind"), name, &format!("one of {all} (`kind` defaults to the method's name)"))
+        })?;
+        let adaptive = matches!(kind, MixerKind::AmaR | MixerKind::AmaS | MixerKind::GroupDro);
+        for (setting, given, allowed) in [
+            ("eta", raw.eta.is_some(), adaptive),
+            ("excess_scale", raw.excess_scale.is_some(), adaptive),
+            ("c", raw.c.is_some(), kind == MixerKind::AmaS),
+            ("tau", raw.tau.is_some(), kind == MixerKind::Temperature),
+            ("proportions", !raw.proportions.is_empty(), kind == MixerKind::Fixed),
+        ] {
+            if given && !allowed {
+                return Err(self.value(
+                    &key(setting),
+                    "set",
+                    &format!("nothing: {kind} has no such setting"),
+                ));
+            }
+        }
+        let positive = |name: &str, value: Option<f64>| {
+            value.map(|value| self.number(&key(name), value, |x| x > 0.0, "a value > 0")).transpose()
+        };
+        let eta = positive("eta", raw.eta)?;
+        let scale =
+            positive("excess_scale", raw.excess_scale)?.map_or_else(ExcessScale::default, ExcessScale::Fixed);
+        let mixer = match kind {
+            MixerKind::Pooled => MixerSpec::Pooled,
+            MixerKind::TaskNormalised => MixerSpec::TaskNormalised,
+            MixerKind::GroupDro => MixerSpec::GroupDro { eta, scale },
+            MixerKind::AmaR => MixerSpec::AmaR { eta, scale },
+            MixerKind::AmaS => {
+                let share = |x: f64| x > 0.0 && x <= 1.0;
+                let c = raw.c.map(|c| self.number(&key("c"), c, share, "a value in (0, 1]")).transpose()?;
+                MixerSpec::AmaS { c, eta, scale }
+            }
+            MixerKind::Temperature => {
+                let tau =
+                    raw.tau.ok_or_else(|| self.missing(&key("tau"), "the temperature mixer needs it"))?;
+                let unit = |x: f64| (0.0..=1.0).contains(&x);
+                MixerSpec::Temperature { tau: self.number(&key("tau"), tau, unit, "a value in [0, 1]")? }
+            }
+            MixerKind::Fixed => MixerSpec::Fixed { weights: self.proportions(raw, tasks)? },
+            other => return Err(self.value(&key("kind"), other, "a mixer that this version knows")),
+        };
+        // The baselines are defined on the plain loss; only AMA compares with specialists unless told otherwise.
+        let default_excess = if mixer.needs_specialists() { excess } else { ExcessMode::Raw };
+        Ok(MethodSettings {
+            name: raw.name.clone(),
+            mixer,
+            excess: raw
+                .excess
+                .as_deref()
+                .map_or(Ok(default_excess), |text| self.excess(&key("excess"), text))?,
+            gradient_clip: raw
+                .gradient_clip
+                .as_deref()
+                .map_or(Ok(gradient_clip), |text| self.gradient_clip(&key("gradient_clip"), text))?,
+        })
+    }
+
+    fn proportions(&self, raw: &RawMethod, tasks: &[&str]) -> Result<Vec<f64>> {
+        let key = format!("method.{}.proportions", raw.name);
+        if let Some(extra) = raw.proportions.keys().find(|name| !tasks.contains(&name.as_str())) {
+            return Err(self.value(&format!("{key}.{extra}"), "given", "only names of tasks"));
+        }
+        tasks
+            .iter()
+            .map(|task| {
+                let share = raw.proportions.get(*task).ok_or_else(|| {
+                    self.missing(&format!("{key}.{task}"), "the fixed mixer needs a share per task")
+                })?;
+                self.number(&format!("{key}.{task}"), *share, |x| x > 0.0, "a value > 0")
+            })
+            .collect()
+    }
+}

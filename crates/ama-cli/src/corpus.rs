@@ -1,0 +1,154 @@
+//! From preference files to token stores and checkable questions.
+
+use std::path::Path;
+
+use ama_data::row::RowContent;
+use ama_data::store::BuildReport;
+use ama_data::{PairTokenizer, RowReader, TokenStore, TokeniseOptions};
+use ama_train::Question;
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::console;
+use crate::exit::bad_input;
+
+/// What the rows are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rows {
+    /// `prompt, chosen, rejected` in any shape.
+    Pairs,
+    /// `prompt, completion`.
+    Completions,
+}
+
+/// Which rows, and how they are cut.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Source<'a> {
+    /// A file, a folder or a glob.
+    pub(crate) files: &'a Path,
+    pub(crate) rows: Rows,
+    /// Only the first so many rows.
+    pub(crate) limit: Option<usize>,
+    pub(crate) max_length: usize,
+}
+
+impl Source<'_> {
+    /// Opens the files and checks that they hold the right kind of rows.
+    ///
+    /// # Errors
+    /// Missing or unreadable files, wrong columns.
+    pub(crate) fn open(&self) -> Result<RowReader> {
+        let name = self.files.to_string_lossy();
+        let reader = RowReader::open(&name)?;
+        let found = match reader.schema() {
+            ama_data::Schema::PromptCompletion => Rows::Completions,
+            _ => Rows::Pairs,
+        };
+        if found != self.rows {
+            let want = match self.rows {
+                Rows::Pairs => "preference pairs (`prompt`, `chosen`, `rejected`)",
+                Rows::Completions => "fine-tuning rows (`prompt`, `completion`)",
+            };
+            return Err(bad_input(format!("{name}: holds {}; want {want}", reader.schema())));
+        }
+        Ok(reader)
+    }
+
+    /// Tokenises into a store at `path`, which appears whole or not at all.
+    ///
+    /// # Errors
+    /// A row that cannot be used, with file, row and column; no row left; the disk refuses.
+    pub(crate) fn tokenise(&self, tokenizer: &PairTokenizer, path: &Path) -> Result<TokenStore> {
+        let rows = self.open()?.take(self.limit.unwrap_or(usize::MAX));
+        let options = TokeniseOptions { max_length: Some(self.max_length) };
+        let (store, report) = TokenStore::build(rows, tokenizer, &options, path, |_| ())?;
+        if let Some(warning) = losses_of(&report) {
+            console::note(&format!("{}: {warning}", self.files.display()));
+        }
+        Ok(store)
+    }
+
+    /// The rows whose answers a program can check.
+    ///
+    /// # Errors
+    /// As [`Source::tokenise`]; a verifier that nobody knows.
+    pub(crate) fn questions(&self, tokenizer: &PairTokenizer) -> Result<Vec<Question>> {
+        let mut questions = Vec::new();
+        for row in self.open()?.take(self.limit.unwrap_or(usize::MAX)) {
+            let row = row?;
+            let Some(check) = row.check else { continue };
+            check.verifier.parse::<ama_suite::Verifier>().map_err(|error| {
+                bad_input(format!("{}, row {}, column `verifier`: {error}", row.source.display(), row.row))
+            })?;
+            let prompt = match &row.content {
+                RowContent::Ids { prompt, .. } => prompt.clone(),
+                RowContent::Text { prompt, .. } | RowContent::Completion { prompt, .. } => {
+                    tokenizer.encode_prompt(prompt)?
+                }
+                _ => continue,
+            };
+            if prompt.len() < self.max_length {
+                questions.push(Question { prompt, verifier: check.verifier, gold: check.gold });
+            }
+        }
+        Ok(questions)
+    }
+}
+
+/// A question as a stage keeps it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StoredQuestion {
+    prompt: Vec<u32>,
+    verifier: String,
+    gold: String,
+}
+
+impl From<Question> for StoredQuestion {
+    fn from(q: Question) -> Self {
+        Self { prompt: q.prompt, verifier: q.verifier, gold: q.gold }
+    }
+}
+
+impl From<StoredQuestion> for Question {
+    fn from(q: StoredQuestion) -> Self {
+        Self { prompt: q.prompt, verifier: q.verifier, gold: q.gold }
+    }
+}
+
+/// What did not go into a store unharmed, in words; `None` if everything did.
+pub(crate) fn losses_of(report: &BuildReport) -> Option<String> {
+    let mut parts = Vec::new();
+    for (count, what) in [
+        (report.dropped_prompt_too_long, "dropped (the prompt alone reaches max_length)"),
+        (report.truncated, "cut at max_length"),
+        (report.indistinguishable, "with equal completions after the cut"),
+        (report.duplicates, "duplicates (kept)"),
+    ] {
+        if count > 0 {
+            parts.push(format!("{count} {what}"));
+        }
+    }
+    (!parts.is_empty()).then(|| format!("of {} rows {}", report.read, parts.join(", ")))
+}
+
+/// The same numbers as JSON.
+pub(crate) fn report_json(report: &BuildReport) -> serde_json::Value {
+    serde_json::json!({
+        "rows": report.read,
+        "kept": report.kept,
+        "truncated": report.truncated,
+        "dropped_prompt_too_long": report.dropped_prompt_too_long,
+        "indistinguishable": report.indistinguishable,
+        "duplicates": report.duplicates,
+        "merged_boundaries": report.merged_boundaries,
+        "tokens": report.tokens,
+        "prompt_tokens": { "mean": report.prompt.mean, "max": report.prompt.max },
+        "chosen_tokens": { "mean": report.chosen.mean, "max": report.chosen.max },
+        "rejected_tokens": { "mean": report.rejected.mean, "max": report.rejected.max },
+    })
+}
+
+/// Judges an answer with one of the suite's programs; an unknown one was refused when the questions were read.
+pub(crate) fn verify(verifier: &str, gold: &str, answer: &str) -> bool {
+    verifier.parse().is_ok_and(|verifier| ama_suite::verify(verifier, gold, answer))
+}
