@@ -180,7 +180,8 @@ fn a_head_in_a_tied_folder_must_equal_the_embedding() {
 fn shards_must_agree_with_their_index() {
     let first = "model-00001-of-00004.safetensors";
     let embedding = "\"model.embed_tokens.weight\": \"model-00001-of-00004.safetensors\"";
-    let cases: [(&str, &str, fn(&IndexProblem) -> bool); 5] = [
+    type Expected = fn(&IndexProblem) -> bool;
+    let cases: [(&str, &str, Expected); 5] = [
         (embedding, "\"model.embed_tokens.weight\": \"../model-00001-of-00004.safetensors\"", |p| {
             matches!(p, IndexProblem::NotAFileName { .. })
         }),
