@@ -30,7 +30,9 @@ pub enum ModelError {
     },
     /// The closure that turns log-probabilities into gradients answered with the wrong number of values
     /// or with a value that is not finite.
-    #[error("upstream gradient of sequence {sequence} of {sequences} is {got}; want one finite value per sequence")]
+    #[error(
+        "upstream gradient of sequence {sequence} of {sequences} is {got}; want one finite value per sequence"
+    )]
     Upstream {
         /// The sequence whose value is bad, or the number of values that came.
         sequence: usize,
@@ -296,7 +298,9 @@ pub enum ModelError {
         want: &'static str,
     },
     /// The model produced NaN or infinite logits.
-    #[error("the logits of sequence {sequence} are not finite after {tokens} tokens; the weights are damaged")]
+    #[error(
+        "the logits of sequence {sequence} are not finite after {tokens} tokens; the weights are damaged"
+    )]
     NonFiniteLogits {
         /// Index into the prompts.
         sequence: usize,

@@ -146,6 +146,37 @@ mod tests {
         assert!(edge[0].is_nan() && edge[1] < 2e-38 && edge[2] > 1e38 && edge[3] == 1.0, "{edge:?}");
     }
 
+    struct ExpAll<'a>(&'a mut [f32]);
+
+    impl pulp::WithSimd for ExpAll<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) {
+            for v in self.0 {
+                *v = exp::<S>(*v);
+            }
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_agrees() {
+        let x: Vec<f32> = (-870..880).map(|i| i as f32 / 10.0).collect();
+        let mut best = x.clone();
+        exp_all(&mut best);
+        let check = |run: &dyn Fn(ExpAll<'_>)| {
+            let mut y = x.clone();
+            run(ExpAll(&mut y));
+            for (y, best) in y.iter().zip(&best) {
+                assert!((y / best - 1.0).abs() < 4e-7, "{y} and {best}");
+            }
+        };
+        check(&|op| Simd::vectorize(pulp::Scalar::new(), op));
+        #[cfg(target_arch = "x86_64")]
+        if let Some(avx2) = pulp::x86::V3::try_new() {
+            check(&|op| Simd::vectorize(avx2, op));
+        }
+    }
+
     #[test]
     fn reductions_cover_every_length() {
         for n in [0usize, 1, 31, 32, 33, 64, 1025] {
