@@ -1,4 +1,6 @@
-//! A Hugging Face tokenizer, set up as `transformers` sets it up before TRL uses it.
+//! A Hugging Face tokenizer, set up as `transformers` 5 sets it up before TRL uses it.
+
+mod classes;
 
 use std::fmt;
 use std::fs;
@@ -38,7 +40,8 @@ impl PairTokenizer {
     /// The end-of-sequence token is `eos_token` of `tokenizer_config.json` (a text, or an object with `content`),
     /// else of `special_tokens_map.json`, else the (first) `eos_token_id` of `config.json`. As in `transformers`,
     /// truncation and padding that `tokenizer.json` asks for are switched off, and the named special tokens of
-    /// the configuration are recognised in text even if `tokenizer.json` lists them as ordinary vocabulary.
+    /// the configuration are recognised in text even if `tokenizer.json` lists them as ordinary vocabulary, and
+    /// the classes `GPT2Tokenizer` and `LlamaTokenizer` replace parts of `tokenizer.json` by their own.
     ///
     /// # Errors
     /// [`DataError::Io`] and [`DataError::Tokenizer`]: unreadable files, no end-of-sequence token, or one that is
@@ -47,9 +50,9 @@ impl PairTokenizer {
         let path = dir.join("tokenizer.json");
         let config = read_object(&dir.join("tokenizer_config.json"))?.unwrap_or_default();
         let special = read_object(&dir.join("special_tokens_map.json"))?.unwrap_or_default();
+        let model = read_object(&dir.join("config.json"))?.unwrap_or_default();
         let mut eos = token_text(config.get("eos_token")).or_else(|| token_text(special.get("eos_token")));
         if eos.is_none() {
-            let model = read_object(&dir.join("config.json"))?.unwrap_or_default();
             let id = match model.get("eos_token_id") {
                 Some(Value::Array(ids)) => ids.first().and_then(Value::as_u64),
                 other => other.and_then(Value::as_u64),
@@ -71,26 +74,34 @@ impl PairTokenizer {
             }
         }
         let split_special = config.get("split_special_tokens").and_then(Value::as_bool).unwrap_or(false);
-        Self::set_up(&path, &eos, &named, split_special)
+        let (mut tokenizer, mut bytes) = load(&path)?;
+        if let Some(file) = classes::rebuilt(&bytes, &config, model.get("model_type").and_then(Value::as_str))
+        {
+            bytes = file.to_string().into_bytes();
+            tokenizer = parse(&path, &bytes)?;
+        }
+        Self::set_up(&path, tokenizer, &bytes, &eos, &named, split_special)
     }
 
-    /// Loads a lone `tokenizer.json`; `eos_token` is the text of its end-of-sequence token.
+    /// Loads a lone `tokenizer.json`, taken as it is; `eos_token` is the text of its end-of-sequence token.
     ///
     /// # Errors
     /// [`DataError::Io`] and [`DataError::Tokenizer`], as [`from_folder`](Self::from_folder).
     pub fn from_file(path: &Path, eos_token: &str) -> Result<Self, DataError> {
-        Self::set_up(path, eos_token, &[], false)
+        let (tokenizer, bytes) = load(path)?;
+        Self::set_up(path, tokenizer, &bytes, eos_token, &[], false)
     }
 
     fn set_up(
         path: &Path,
+        mut tokenizer: Tokenizer,
+        bytes: &[u8],
         eos_token: &str,
         named: &[String],
         split_special: bool,
     ) -> Result<Self, DataError> {
         let refuse =
             |message: String, remedy| DataError::Tokenizer { path: path.to_path_buf(), message, remedy };
-        let (mut tokenizer, bytes) = load(path)?;
         tokenizer
             .with_truncation(None)
             .map_err(|e| refuse(e.to_string(), "remove the truncation entry from tokenizer.json"))?;
@@ -113,7 +124,7 @@ impl PairTokenizer {
         }
         let vocab_size = tokenizer.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
         let mut hasher = blake3::Hasher::new_derive_key("ama-data 2025 tokenizer v1");
-        hasher.update(blake3::hash(&bytes).as_bytes());
+        hasher.update(blake3::hash(bytes).as_bytes());
         hasher.update(&[u8::from(split_special)]);
         for token in [eos_token].into_iter().chain(named.iter().map(String::as_str)) {
             hasher.update(&(token.len() as u64).to_le_bytes());
@@ -138,8 +149,8 @@ impl PairTokenizer {
         &self.eos_token
     }
 
-    /// Hash of everything that decides which ids a text gets: the bytes of `tokenizer.json`, the end-of-sequence
-    /// token and the named special tokens.
+    /// Hash of everything that decides which ids a text gets: the bytes of `tokenizer.json` (as rebuilt for its
+    /// class, if it is), the end-of-sequence token and the named special tokens.
     pub fn fingerprint(&self) -> [u8; 32] {
         self.fingerprint
     }
@@ -192,12 +203,15 @@ impl PairTokenizer {
 
 fn load(path: &Path) -> Result<(Tokenizer, Vec<u8>), DataError> {
     let bytes = fs::read(path).map_err(DataError::io(path, "read"))?;
-    let tokenizer = Tokenizer::from_bytes(&bytes).map_err(|e| DataError::Tokenizer {
+    Ok((parse(path, &bytes)?, bytes))
+}
+
+fn parse(path: &Path, bytes: &[u8]) -> Result<Tokenizer, DataError> {
+    Tokenizer::from_bytes(bytes).map_err(|e| DataError::Tokenizer {
         path: path.to_path_buf(),
         message: format!("not a tokenizer: {e}"),
         remedy: "want the tokenizer.json of the `tokenizers` library; save it again with save_pretrained",
-    })?;
-    Ok((tokenizer, bytes))
+    })
 }
 
 /// A JSON object from a file, or `None` if there is no such file.

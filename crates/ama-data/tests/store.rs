@@ -300,6 +300,9 @@ fn hostile_files_with_right_checksums_are_refused() {
         ("examples 2^64-1", change(16, &max)),
         ("examples 2^62", change(16, &(1_u64 << 62).to_le_bytes())),
         ("ids 2^64-1", change(24, &max)),
+        // 2^62 + 10 ids of 4 bytes, or 2^61 + 2 entries of 40, are as many bytes as the true numbers, modulo 2^64.
+        ("ids 2^62 + 10", change(24, &((1_u64 << 62) + 10).to_le_bytes())),
+        ("examples 2^61 + 2", change(16, &((1_u64 << 61) + 2).to_le_bytes())),
         ("ids 2^61", change(24, &(1_u64 << 61).to_le_bytes())),
         ("tokens", change(32, &[9; 8])),
         ("report 2^64-1", change(40, &max)),
@@ -314,6 +317,39 @@ fn hostile_files_with_right_checksums_are_refused() {
         let got = open(&bytes);
         assert!(matches!(got, Err(DataError::Store { .. })), "{what}: {got:?}");
     }
+    // An empty prompt whose tokens went to the chosen completion, so that every sum is right: 13 - 2 tokens.
+    let mut bytes = good.clone();
+    bytes[32] = 11;
+    bytes[first + 24] = 0;
+    bytes[first + 28] = 5;
+    let error = open(&sign(bytes)).unwrap_err().to_string();
+    assert!(error.contains("the index entry of example 0"), "{error}");
+}
+
+/// A walk over a large store, in any order, leaves little of it in this process's memory.
+#[cfg(target_os = "linux")]
+#[test]
+fn resident_memory_is_bounded() {
+    let resident_mib = || {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("RssFile")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() / 1024
+    };
+    let folder = Folder::new();
+    let (n, len) = (3000_usize, 17_000_usize);
+    let prompt = move |i: usize| (0..len).map(move |j| ((i * 31 + j) % 1200) as u32);
+    let rows = (0..n).map(|i| Ok(row(1, ids(&prompt(i).collect::<Vec<_>>(), &[1], &[2]))));
+    let (store, _) = TokenStore::build(rows, &tokenizer(), &uncut(), &folder.path(), |_| ()).unwrap();
+    assert!(fs::metadata(folder.path()).unwrap().len() > 190 << 20);
+    let before = resident_mib();
+    let first = store.example(0);
+    for i in 0..n {
+        let i = i * 1009 % n;
+        assert!(store.example(i).prompt.iter().copied().eq(prompt(i)), "example {i}");
+        assert!(resident_mib() < before + 100, "{} MiB, {before} before", resident_mib());
+    }
+    // A slice that was borrowed all the while still reads the same.
+    assert!(first.prompt.iter().copied().eq(prompt(0)));
 }
 
 #[test]

@@ -148,6 +148,29 @@ fn same_ids_as_trl_for_implicit_prompts() {
     }
 }
 
+/// The classes that `transformers` puts above `tokenizer.json`, and those that it does not.
+#[test]
+fn same_ids_as_trl_for_tokenizer_classes() {
+    let golden = golden();
+    let real = golden["real"].as_u64().unwrap() as usize;
+    let mut different = std::collections::HashSet::new();
+    for run in golden["classes"].as_array().unwrap() {
+        let folder = tempfile::tempdir().unwrap();
+        let put =
+            |name: &str, value: &Value| std::fs::write(folder.path().join(name), value.to_string()).unwrap();
+        put("tokenizer.json", &golden["files"][run["file"].as_u64().unwrap() as usize]);
+        put("tokenizer_config.json", &run["config"]);
+        put("config.json", &json!({"model_type": "llama"}));
+        let tokenizer = PairTokenizer::from_folder(folder.path()).unwrap();
+        different.insert(tokenizer.fingerprint());
+        for (i, pair) in golden["pairs"].as_array().unwrap()[real..].iter().enumerate() {
+            check_row(&pair_row(i, pair), &tokenizer, run, Some(&run["dpo"][i]));
+        }
+    }
+    // The byte-level file under two class names that leave it alone is one tokenizer.
+    assert_eq!(different.len(), golden["classes"].as_array().unwrap().len() - 1);
+}
+
 /// The whole way: rows through a store give TRL's ids, in order, and TRL's token count.
 #[test]
 fn a_store_holds_what_trl_trains_on() {

@@ -158,8 +158,13 @@ impl Entry {
     }
 
     /// Token ids in the store.
-    fn ids(&self) -> u64 {
+    pub(crate) fn ids(&self) -> u64 {
         u64::from(self.prompt) + u64::from(self.completions[0]) + u64::from(self.completions[1])
+    }
+
+    /// Tokens in a packed batch: the last token of a completion is not fed to the model.
+    pub(crate) fn packed_tokens(&self) -> u64 {
+        self.completions.iter().fold(u64::from(self.prompt), |n, &len| n + u64::from(len.saturating_sub(1)))
     }
 
     /// Tokens as TRL counts them: prompt + completion for every completion.

@@ -14,7 +14,7 @@ import tempfile
 
 import pyarrow.parquet as pq
 from datasets import Dataset
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
@@ -51,6 +51,8 @@ NASTY = [
     ("Twice", " upon a time there was" * 40 + " x", " upon a time there was" * 40 + " y"),
     ("1234567", "890", "8"),
     ("it's John", "'s", "'d"),
+    ("x =  5 and y =   1234 or", "   17  of\n    3", "  8\n\t9"),
+    ("  two before " + BOS + " mid", " one", "  two " + BOS + "  9"),
 ]
 
 IMPLICIT = [
@@ -101,6 +103,66 @@ def train_tokenizer(texts):
         ),
     )
     return tok
+
+
+def llama_style(texts):
+    """A SentencePiece-like BPE as Llama 2 has it in its tokenizer.json."""
+    tok = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
+    tok.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    special = ["<unk>", BOS, EOS, *(f"<0x{byte:02X}>" for byte in range(256))]
+    tok.train_from_iterator(
+        (word for text in texts for word in text.replace(" ", " \0").split("\0")),
+        trainers.BpeTrainer(vocab_size=600, special_tokens=special, limit_alphabet=60, show_progress=False),
+    )
+    file = json.loads(tok.to_str())
+    file["added_tokens"] = file["added_tokens"][:3]
+    tok = Tokenizer.from_str(json.dumps(file))
+    tok.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    tok.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, tok.token_to_id(BOS))]
+    )
+    return json.loads(tok.to_str())
+
+
+def classes(byte_level, texts):
+    """Tokenizer files, and configurations whose class transformers puts above the file."""
+    digits = {**byte_level, "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+        {"type": "Digits", "individual_digits": True},
+        {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+    ]}}
+    llama = llama_style(texts)
+    tokens = {"bos_token": BOS, "eos_token": EOS, "pad_token": EOS}
+    return [
+        (digits, {**tokens, "tokenizer_class": "PreTrainedTokenizerFast"}),
+        (digits, {**tokens, "tokenizer_class": "GPT2TokenizerFast"}),
+        (digits, {**tokens, "tokenizer_class": "GPT2Tokenizer", "add_prefix_space": True}),
+        (digits, {**tokens, "tokenizer_class": "LlamaTokenizer"}),
+        (llama, {**tokens, "tokenizer_class": "PreTrainedTokenizerFast"}),
+        (llama, {**tokens, "tokenizer_class": "LlamaTokenizer"}),
+        (llama, {**tokens, "tokenizer_class": "LlamaTokenizerFast", "legacy": True}),
+        (llama, {**tokens, "tokenizer_class": "LlamaTokenizer", "add_prefix_space": False}),
+    ]
+
+
+def class_runs(golden, texts):
+    golden["files"], golden["classes"] = [], []
+    byte_level = json.load(open(os.path.join(HERE, "tokenizer.json"), encoding="utf-8"))
+    pairs = golden["pairs"][golden["real"]:]
+    for file, config in classes(byte_level, texts):
+        with tempfile.TemporaryDirectory() as out:
+            for name, value in (("tokenizer.json", file), ("tokenizer_config.json", config),
+                                ("config.json", {"model_type": "llama"})):
+                with open(os.path.join(out, name), "w", encoding="utf-8") as f:
+                    json.dump(value, f)
+            kept = dpo(pairs, AutoTokenizer.from_pretrained(out), None, out)
+        if file not in golden["files"]:
+            golden["files"].append(file)
+        golden["classes"].append({
+            "tokenizer": config["tokenizer_class"], "file": golden["files"].index(file), "config": config,
+            "max_length": None, "dpo": [[r, p, len(c), len(j), fnv(c + j)] for r, p, c, j in kept],
+        })
 
 
 def fnv(ids):
@@ -201,6 +263,7 @@ def main(prefs):
                 implicit = [dict(zip(("chosen", "rejected"), row, strict=True)) for row in IMPLICIT]
                 run["implicit"] = dpo(implicit, loaded, max_length, out)
                 golden["runs"].append(run)
+    class_runs(golden, texts)
     import trl
     golden["trl"] = trl.__version__
     with open(os.path.join(HERE, "trl_ids.json"), "w", encoding="utf-8") as f:
