@@ -109,7 +109,8 @@ impl Problem {
         self.noisy_work(stream).0
     }
 
-    /// A noisy working that ends in a wrong number.
+    /// A noisy working that ends in a wrong number. A slip in the last step alone always does, so at least a tenth of the
+    /// workings do and the loop ends soon.
     pub(crate) fn rejected(&self, stream: &mut Stream) -> String {
         let gold = self.work(|_| None).1;
         loop {

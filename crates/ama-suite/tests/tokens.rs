@@ -4,7 +4,7 @@ use ama_suite::{SPECIAL_TOKENS, Sizes, Task, bare_prompt, generate, tokenizer_js
 use std::collections::HashSet;
 use tokenizers::Tokenizer;
 
-const SMALL: Sizes = Sizes { helpful: 2000, harmless: 1000, reasoning: 1000, held_out: 100, sft: 5000 };
+const SMALL: Sizes = Sizes { helpful: 6000, harmless: 1000, reasoning: 1000, held_out: 100, sft: 5000 };
 
 fn tokenizer() -> Tokenizer {
     Tokenizer::from_bytes(tokenizer_json()).expect("a valid tokenizer.json")
