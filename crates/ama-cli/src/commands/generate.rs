@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::console::Console;
-use crate::generation::stop_ids;
+use crate::generation::{decode, stop_ids};
 use crate::policy::Policy;
 
 /// Options of `ama generate`.
@@ -52,7 +52,7 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
         stop_ids: stop_ids(&policy.tokenizer, policy.model.config()),
     };
     let ids = generate(&policy.model, &[prompt], &how)?.pop().unwrap_or_default();
-    let text = policy.tokenizer.decode(&ids)?;
+    let text = decode(&policy.tokenizer, &ids)?;
     console.say(&text)?;
     console.finish(&json!({
         "text": text, "prompt_tokens": prompt_tokens, "new_tokens": ids.len(),

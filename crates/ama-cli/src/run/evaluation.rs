@@ -45,7 +45,7 @@ pub(crate) fn evaluation(
     context.stage(format!("evaluation/{name}"), key.hex()).run(|_| {
         let policy = model.load()?;
         let generate = generation::greedy(&policy.tokenizer, policy.model.config(), config.max_new_tokens);
-        let decode = |ids: &[u32]| policy.tokenizer.decode(ids).map_err(TrainError::from);
+        let decode = |ids: &[u32]| generation::decode(&policy.tokenizer, ids).map_err(TrainError::from);
         let mut results = Results::new();
         for (task, scores, _) in tasks {
             let eval = EvalTask {
