@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -11,6 +12,9 @@ use crate::files;
 
 /// What `run.json` says about itself.
 const FORMAT: &str = "ama-run 1";
+
+/// How long to wait for the lock.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A locked run folder. The lock goes with the process, however it ends.
 #[derive(Debug)]
@@ -45,18 +49,7 @@ impl RunFolder {
             .write(true)
             .open(&path)
             .with_context(|| format!("cannot open {}", path.display()))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(bad_input(format!(
-                    "another `ama` is working in {}; wait for it or choose another --out",
-                    root.display()
-                )));
-            }
-            Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
-            }
-        }
+        wait_for(&lock, root, &path)?;
         let root = fs::canonicalize(root).with_context(|| format!("cannot open {}", root.display()))?;
         Ok(Self { root, _lock: lock })
     }
@@ -77,6 +70,28 @@ impl RunFolder {
         }
         files::write_json(&self.root.join("run.json"), &run)?;
         files::write_whole(&self.root.join("config.resolved.toml"), resolved.as_bytes())
+    }
+}
+
+/// Locks, waiting a little for a process that is just ending (one that was killed a moment ago, say).
+fn wait_for(lock: &File, root: &Path, path: &Path) -> Result<()> {
+    let started = Instant::now();
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if started.elapsed() < PATIENCE => {
+                std::thread::sleep(PATIENCE / 20)
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(bad_input(format!(
+                    "another `ama` is working in {}; wait for it or choose another --out",
+                    root.display()
+                )));
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+            }
+        }
     }
 }
 
