@@ -120,7 +120,7 @@ pub(crate) const KEYS: &[Key] = keys! {
         "excess_scale", "nats > 0", "running scale", "fixed excess bound M instead of EMA(0.9) of the largest excess";
         "tau", "[0, 1]", "required for temperature", "sampling proportional to size^tau";
         "proportions", "table of task = share > 0", "required for fixed", "sampling proportions";
-        "excess", "clipped, unclipped, raw", "generalist.excess", "override for this method (ablations)";
+        "excess", "clipped, unclipped, raw", "generalist.excess for AMA, raw for baselines", "how a pair is compared with its specialist (ablations)";
         "gradient_clip", "pair, weights-only", "generalist.gradient_clip", "override for this method (ablations)";
     }
     "eval" {
