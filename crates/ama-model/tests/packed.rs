@@ -32,7 +32,8 @@ fn pairs() -> Vec<Pair> {
 /// Gradients for `d loss / d sum_nats` of -0.3, 0.2, -0.3, ... per sequence, scaled differently per pair.
 fn gradients(model: &Llama, packed: &Packed, grads: &mut ParamGrads, first_pair: usize) -> Vec<SequenceLogp> {
     let upstream = |logps: &[SequenceLogp]| {
-        let slope = |q: usize| (if q.is_multiple_of(2) { -0.3 } else { 0.2 }) / (1.0 + (first_pair + q / 2) as f64);
+        let slope =
+            |q: usize| (if q.is_multiple_of(2) { -0.3 } else { 0.2 }) / (1.0 + (first_pair + q / 2) as f64);
         Ok::<_, ModelError>((0..logps.len()).map(slope).collect())
     };
     model.accumulate_gradients(&packed.view(), grads, upstream).unwrap()
@@ -154,11 +155,17 @@ fn a_bad_answer_or_a_refusal_leaves_the_gradients_alone() {
         error
     };
     assert!(matches!(run(Err(Stop::Caller)), Stop::Caller));
-    for (answer, sequence) in
-        [(vec![1.0; 9], 9), (vec![1.0; 11], 10), ([vec![0.5; 3], vec![f64::NAN; 7]].concat(), 3), (vec![1e300; 10], 0)]
-    {
+    for (answer, sequence) in [
+        (vec![1.0; 9], 9),
+        (vec![1.0; 11], 10),
+        ([vec![0.5; 3], vec![f64::NAN; 7]].concat(), 3),
+        (vec![1e300; 10], 0),
+    ] {
         let error = run(Ok(answer));
-        assert!(matches!(error, Stop::Model(ModelError::Upstream { sequence: s, .. }) if s == sequence), "{error:?}");
+        assert!(
+            matches!(error, Stop::Model(ModelError::Upstream { sequence: s, .. }) if s == sequence),
+            "{error:?}"
+        );
     }
     let other = LlamaConfig::from_json_str(
         r#"{"model_type": "llama", "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
@@ -167,7 +174,8 @@ fn a_bad_answer_or_a_refusal_leaves_the_gradients_alone() {
     );
     let other = Llama::random(&other.unwrap(), 0, Init::Hf { std: 0.02 }).unwrap();
     let mut foreign = ParamGrads::zeros(other.params());
-    let error = model.accumulate_gradients(&packed.view(), &mut foreign, |_| Ok::<_, ModelError>(vec![1.0; 10]));
+    let error =
+        model.accumulate_gradients(&packed.view(), &mut foreign, |_| Ok::<_, ModelError>(vec![1.0; 10]));
     assert!(matches!(error, Err(ModelError::Shape { .. })));
 }
 
