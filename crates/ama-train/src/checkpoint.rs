@@ -1,7 +1,7 @@
 //! Training state on disk: one safetensors file per checkpoint, written to a temporary name, synced and renamed.
 //!
 //! Tensors `param/NAME`, `first/NAME`, `second/NAME` (f32, flat) and one metadata entry `ama` with the JSON
-//! [`Header`]. A blake3 checksum over tensors and header makes any damage visible.
+//! `Header`. A blake3 checksum over tensors and header makes any damage visible.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -15,7 +15,7 @@
 //! ```
 //!
 //! Reading order: [`schedule`] and [`optim`] (how far and how fast), [`objective`] (what is minimised), [`sft`] and
-//! [`preference`] (the two objectives), [`engine`] (the loop), [`checkpoint`], [`score`], [`evaluate`], [`record`],
+//! [`preference`] (the two objectives), [`engine`] (the loop), [`checkpoint`], [`mod@score`], [`mod@evaluate`], [`record`],
 //! [`metrics`], [`control`].
 #![forbid(unsafe_code)]
 
