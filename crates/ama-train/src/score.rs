@@ -1,5 +1,6 @@
 //! Forward-only scoring of pairs, through the content-addressed store: only missing pairs are computed.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use ama_data::{Packed, TokenStore, micro_batches};
@@ -42,11 +43,20 @@ pub fn score_cached(
 ) -> Result<Vec<PairScore>, TrainError> {
     let ids: Vec<[u8; 16]> = (0..pairs.len()).map(|i| *pairs.id(i).as_bytes()).collect();
     let missing = cache.missing(key, &ids)?;
+    // Forward passes are cut from the whole store and those with a missing pair are run whole, so that a pass that was
+    // cut off and continued packs every pair with the same neighbours: the same bits.
+    let mut wanted = vec![false; pairs.len()];
+    missing.iter().for_each(|&index| wanted[index] = true);
+    let parts =
+        parts(pairs, options).into_iter().filter(|part| wanted[part.clone()].contains(&true)).collect();
     let done_before = pairs.len() - missing.len();
+    let mut done = 0;
     let mut fresh: Vec<([u8; 16], PairScore)> = Vec::new();
     let mut flushed = Instant::now();
-    let result = score_rows(model, pairs, &missing, options, label, |scores, done| {
-        fresh.extend(scores.iter().map(|&(index, score)| (ids[index], score)));
+    let result = score_parts(model, pairs, parts, label, |scores| {
+        let new = scores.iter().filter(|(index, _)| wanted[*index]);
+        fresh.extend(new.map(|&(index, score)| (ids[index], score)));
+        done += scores.iter().filter(|(index, _)| wanted[*index]).count();
         control.observer.scored(label, (done_before + done) as u64, pairs.len() as u64);
         if flushed.elapsed() >= FLUSH_EVERY {
             cache.append(key, &std::mem::take(&mut fresh))?;
@@ -84,10 +94,10 @@ pub fn score(
     label: &str,
     control: &mut Control<'_>,
 ) -> Result<Vec<PairScore>, TrainError> {
-    let every: Vec<usize> = (0..pairs.len()).collect();
     let mut out = Vec::with_capacity(pairs.len());
-    score_rows(model, pairs, &every, options, label, |scores, done| {
+    score_parts(model, pairs, parts(pairs, options), label, |scores| {
         out.extend(scores.iter().map(|&(_, score)| score));
+        let done = out.len();
         control.observer.scored(label, done as u64, pairs.len() as u64);
         if control.stopped() {
             Err(TrainError::Interrupted { step: done as u64, checkpoint: None })
@@ -98,26 +108,30 @@ pub fn score(
     Ok(out)
 }
 
-/// Runs the rows `indices` through the model and hands every forward pass's scores on.
-fn score_rows(
+/// The store cut into forward passes of at most `micro_batch_tokens` packed tokens.
+fn parts(pairs: &TokenStore, options: ScoreOptions) -> Vec<Range<usize>> {
+    let lengths: Vec<usize> = (0..pairs.len()).map(|i| pairs.packed_tokens(i)).collect();
+    micro_batches(&lengths, options.micro_batch_tokens)
+}
+
+/// Runs the given parts of the store through the model and hands every forward pass's scores on.
+fn score_parts(
     model: &Llama,
     pairs: &TokenStore,
-    indices: &[usize],
-    options: ScoreOptions,
+    parts: Vec<Range<usize>>,
     label: &str,
-    mut take: impl FnMut(&[(usize, PairScore)], usize) -> Result<(), TrainError>,
+    mut take: impl FnMut(&[(usize, PairScore)]) -> Result<(), TrainError>,
 ) -> Result<(), TrainError> {
-    let lengths: Vec<usize> = indices.iter().map(|&i| pairs.packed_tokens(i)).collect();
     let mut packed = Packed::default();
     let mut scores = Vec::new();
-    for part in micro_batches(&lengths, options.micro_batch_tokens) {
+    for part in parts {
         packed.clear();
-        for &index in &indices[part.clone()] {
+        for index in part.clone() {
             packed.push(pairs.example(index));
         }
         let logps = model.logps(&view(&packed))?;
         scores.clear();
-        for (&index, pair) in indices[part.clone()].iter().zip(logps.chunks_exact(2)) {
+        for (index, pair) in part.zip(logps.chunks_exact(2)) {
             let score = PairScore {
                 chosen_logp: pair[0].sum_nats,
                 rejected_logp: pair[1].sum_nats,
@@ -135,7 +149,7 @@ fn score_rows(
             }
             scores.push((index, score));
         }
-        take(&scores, part.end)?;
+        take(&scores)?;
     }
     Ok(())
 }
