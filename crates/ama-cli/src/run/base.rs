@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use ama_data::{Order, PairTokenizer};
 use ama_model::folder::{self, SaveDtype};
 use ama_model::{Init, Llama, LlamaConfig};
-use ama_train::Sft;
+use ama_train::{Sft, Summary};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +71,20 @@ pub(crate) struct Trained {
     pub(crate) seconds: f64,
 }
 
+impl Trained {
+    /// Ends a training stage: the model to `final/`, its summary beside it.
+    pub(crate) fn finish(model: &Llama, summary: &Summary, stage: &Path, tokenizer: &Path) -> Result<Self> {
+        save(model, &stage.join("final"), tokenizer)?;
+        files::write_json(&stage.join("summary.json"), summary)?;
+        Ok(Self {
+            fingerprint: hex(&folder::params_fingerprint(model.config(), model.params())),
+            steps: summary.steps,
+            tokens: summary.tokens,
+            seconds: summary.wall_s,
+        })
+    }
+}
+
 /// The folder that the tokenizer comes from.
 pub(crate) fn tokenizer_folder(start: &Start) -> &Path {
     match start {
@@ -125,14 +139,7 @@ fn make(context: &Context<'_>, tokenizer: &PairTokenizer, settings: &BaseSetting
             options: &options,
         };
         let summary = job.train(&mut model, &mut objective)?;
-        save(&model, &stage.join("final"), &settings.config)?;
-        files::write_json(&stage.join("summary.json"), &summary)?;
-        Ok(Trained {
-            fingerprint: hex(&folder::params_fingerprint(model.config(), model.params())),
-            steps: summary.steps,
-            tokens: summary.tokens,
-            seconds: summary.wall_s,
-        })
+        Trained::finish(&model, &summary, stage, &settings.config)
     })?;
     Ok(Saved::new(folder, trained.fingerprint))
 }
@@ -141,7 +148,7 @@ fn make(context: &Context<'_>, tokenizer: &PairTokenizer, settings: &BaseSetting
 ///
 /// # Errors
 /// The disk refuses.
-pub(crate) fn save(model: &Llama, out: &Path, extras_from: &Path) -> Result<()> {
+fn save(model: &Llama, out: &Path, extras_from: &Path) -> Result<()> {
     files::remove(out)?;
     Ok(folder::save(model.config(), model.params(), SaveDtype::F32, out, Some(extras_from))?)
 }

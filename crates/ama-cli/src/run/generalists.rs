@@ -2,19 +2,18 @@
 
 use ama_data::Order;
 use ama_mix::Resolved;
-use ama_model::folder::params_fingerprint;
 use ama_train::{Preference, PreferenceOptions, Stage as StageName, TrainTask, horizon_steps};
 use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::Context;
-use super::base::{Saved, Trained, save};
+use super::base::{Saved, Trained};
 use super::data::TaskData;
 use super::scores::TaskScores;
 use crate::config::MethodSettings;
 use crate::files;
 use crate::job::Job;
-use crate::key::{Key, derive_seed, hex};
+use crate::key::{Key, derive_seed};
 
 /// What every stage-2 run starts from.
 #[derive(Debug)]
@@ -116,14 +115,7 @@ pub(crate) fn generalist(
             options: &options,
         };
         let summary = job.train(&mut model, &mut objective)?;
-        save(&model, &stage.join("final"), &policy.folder)?;
-        files::write_json(&stage.join("summary.json"), &summary)?;
-        Ok(Trained {
-            fingerprint: hex(&params_fingerprint(model.config(), model.params())),
-            steps: summary.steps,
-            tokens: summary.tokens,
-            seconds: summary.wall_s,
-        })
+        Trained::finish(&model, &summary, stage, &policy.folder)
     })?;
     Ok((Saved::new(folder, trained.fingerprint.clone()), trained))
 }

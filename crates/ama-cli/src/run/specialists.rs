@@ -2,18 +2,16 @@
 
 use ama_data::Order;
 use ama_mix::{ExcessMode, GradientClip, MixerSpec};
-use ama_model::folder::params_fingerprint;
 use ama_train::{Preference, PreferenceOptions, Stage as StageName, TrainTask};
 use anyhow::Result;
 
 use super::Context;
-use super::base::{Saved, Trained, save};
+use super::base::{Saved, Trained};
 use super::data::TaskData;
 use super::scores::TaskScores;
 use crate::config::TaskSettings;
-use crate::files;
 use crate::job::Job;
-use crate::key::{Key, derive_seed, hex};
+use crate::key::{Key, derive_seed};
 
 /// Trains (or finds) the specialist of one task.
 ///
@@ -67,14 +65,7 @@ pub(crate) fn specialist(
             options: &options,
         };
         let summary = job.train(&mut model, &mut objective)?;
-        save(&model, &stage.join("final"), &policy.folder)?;
-        files::write_json(&stage.join("summary.json"), &summary)?;
-        Ok(Trained {
-            fingerprint: hex(&params_fingerprint(model.config(), model.params())),
-            steps: summary.steps,
-            tokens: summary.tokens,
-            seconds: summary.wall_s,
-        })
+        Trained::finish(&model, &summary, stage, &policy.folder)
     })?;
     Ok((Saved::new(folder, trained.fingerprint.clone()), trained))
 }
