@@ -1,1 +1,2 @@
-//! Criterion benchmarks live beside this file.
+//! Criterion benchmarks (`benches/`), our side of the kernel rows of `cargo xtask bench` (`src/bin/kernels.rs`), and the
+//! peers (`peers/`).
