@@ -32,8 +32,9 @@ def model(shape, out):
         tie_word_embeddings=True, bos_token_id=END, eos_token_id=END, pad_token_id=PAD, use_cache=False,
     )
     LlamaForCausalLM(config).to(torch.float32).save_pretrained(out)
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocab = {token: id for id, token in enumerate(["<|end|>", "<|pad|>", *alphabet])}
+    tokens = ["<|end|>", "<|pad|>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    vocab = {token: id for id, token in enumerate(tokens)}
+    vocab.update({f"<{id}>": id for id in range(len(tokens), LAST_ID + 1)})
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -112,6 +113,7 @@ def whole_or_nothing(write, out):
     """`write(path)`, then the rename to `out`: what has the final name is complete."""
     partial = f"{out}.partial"
     shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(out, ignore_errors=True)
     os.makedirs(os.path.dirname(out) or ".", exist_ok=True)
     write(partial)
     os.replace(partial, out)

@@ -1,13 +1,14 @@
 //! Model folders and Parquet files that both sides read; made by `peer.py` when first asked for, then kept.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::Result;
 
 use super::peers::Peers;
 use crate::shell;
 
-/// The folder with the inputs. Remove it to have them made again.
+/// The folder with the inputs. What is older than `make.py` is made again.
 #[derive(Debug)]
 pub(super) struct Inputs {
     folder: PathBuf,
@@ -69,13 +70,19 @@ impl Inputs {
     fn made(&self, peers: &Peers, name: &str, args: &[&str]) -> Result<String> {
         let path = self.folder.join(name);
         let text = path.display().to_string();
-        if !path.exists() {
+        let made = changed(&path);
+        if made.is_none() || made < changed(&shell::root().join("benches/peers/make.py")) {
             shell::say(&format!("bench:   making {text}"));
             let out = ["--out", &text];
             peers.run(&[args, &out].concat())?;
         }
         Ok(text)
     }
+}
+
+/// When a file or folder was last written, if it exists.
+fn changed(path: &Path) -> Option<SystemTime> {
+    path.metadata().and_then(|metadata| metadata.modified()).ok()
 }
 
 fn suite() -> String {

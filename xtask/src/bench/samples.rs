@@ -74,9 +74,12 @@ impl Runs {
         self.0.iter().filter_map(|run| run.peak_rss_mib).reduce(f64::max)
     }
 
-    /// Largest difference of the first `n` losses from the other side's; NaN if one side has none.
+    /// Largest difference of the first `n` losses from the other side's; NaN if a side has none, or another number.
     pub(super) fn loss_difference(&self, other: &Self, n: usize) -> f64 {
         let (Some(ours), Some(theirs)) = (self.0.first(), other.0.first()) else { return f64::NAN };
+        if ours.losses.len().min(n) != theirs.losses.len().min(n) {
+            return f64::NAN;
+        }
         let differences = ours.losses.iter().zip(&theirs.losses).take(n).map(|(a, b)| (a - b).abs());
         // Not `f64::max`, which forgets NaN.
         differences.reduce(|most, x| if x > most || x.is_nan() { x } else { most }).unwrap_or(f64::NAN)
@@ -152,6 +155,8 @@ mod tests {
         let ours = Runs(vec![run(&[1.0; 3], &[1.0, 2.0, 3.0])]);
         let theirs = Runs(vec![run(&[1.0], &[1.5, 2.25, 9.0])]);
         assert_eq!(ours.loss_difference(&theirs, 2), 0.5);
+        let short = Runs(vec![run(&[1.0], &[1.0])]);
+        assert!(ours.loss_difference(&short, 8).is_nan());
         let broken = Runs(vec![run(&[1.0], &[f64::NAN, 2.0])]);
         assert!(ours.loss_difference(&broken, 2).is_nan());
         assert!(ours.loss_difference(&Runs::default(), 2).is_nan());

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::lab::Lab;
+use super::peers::Unlocked;
 
 /// One line of the table. Numbers are text with their unit.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -111,7 +112,7 @@ pub(super) fn page(lab: &Lab, lines: &[Line]) -> String {
     let vectors = if machine.avx512 { "with AVX-512" } else { "without AVX-512" };
     let mut page = format!(
         "{}, {vectors}, {} cores; {} threads on both sides, f32. {}, commit {}.\n{}; torch {}, transformers {}, trl {}, \
-         Python {}.\nBoth sides in turn, {} round(s); medians of {} steps or repetitions of each side after warm-up.\n\n",
+         Python {}.\nBoth sides in turn, {} round(s); medians of {} steps or repetitions of each side after warm-up.\n",
         machine.cpu,
         machine.cores,
         plan.threads,
@@ -125,6 +126,10 @@ pub(super) fn page(lab: &Lab, lines: &[Line]) -> String {
         plan.rounds,
         plan.rounds * plan.repeat,
     );
+    if let Unlocked::AsStock(why) = &peers.unlocked {
+        let _ = writeln!(page, "AVX-512 unlocked: nothing to do, {why}.");
+    }
+    page.push('\n');
     page.push_str(&table(lines));
     page
 }
