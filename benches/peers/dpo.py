@@ -53,7 +53,7 @@ def score(a):
             out.append(torch.stack(sequence_logps(model, Batch(rows[start : start + a.batch], pad)), 1))
 
     with torch.inference_mode():
-        times = seconds(one_pass, a.repeat)
+        times = seconds(one_pass, a.repeat, warm_up=1)
     return dict(
         seconds=times, tokens=Batch.tokens(rows), logps=torch.cat(out).tolist(), peak_rss_mib=peak_rss_mib()
     )

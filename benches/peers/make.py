@@ -44,8 +44,8 @@ def model(shape, out):
 
 
 def pairs(length, count, ragged, out):
-    """`count` pairs of random ids. Fixed: prompt and completions take half of `length` each. Ragged: prompts of
-    1/8 to 1/2, completions of 1/16 to what is left."""
+    """`count` pairs of random ids. Fixed: prompt and completions take half of `length` each. Ragged: prompts
+    take 1/8 to 1/2, completions 1/16 to what is left."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -78,8 +78,8 @@ def suite_model(suite, out):
 
 
 def suite_sft(suite, batch, batches, out):
-    """The first rows of the suite's SFT corpus, sorted by length and the batches then shuffled: a batch holds rows
-    of nearly one length, so that padding costs the peer little."""
+    """The first rows of the suite's SFT corpus, sorted by length, the batches then shuffled: a batch holds
+    rows of nearly one length, so that padding costs the peer little."""
     import pyarrow.parquet as pq
 
     table = pq.read_table(os.path.join(suite, "sft.parquet"), columns=["prompt", "completion"])

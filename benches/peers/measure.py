@@ -24,8 +24,8 @@ def reset_peak():
         clear.write("5")
 
 
-def seconds(work, repeat, warm_up=1):
-    """Wall-clock seconds of `repeat` calls, after `warm_up` calls that nobody times."""
+def seconds(work, repeat, warm_up=3):
+    """Wall-clock seconds of `repeat` calls, after `warm_up` untimed calls that touch fresh memory."""
     for _ in range(warm_up):
         work()
     times = []

@@ -1,5 +1,5 @@
-"""The suite's tiny Llama as one writes it for speed in PyTorch: QKV and gate/up as one product each, the head on
-completion tokens only, sequences of like length padded together, fused AdamW."""
+"""The suite's tiny Llama as one writes it for speed in PyTorch: QKV and gate/up as one product each, the head
+on completion tokens only, sequences of like length padded together, fused AdamW."""
 
 import itertools
 import json
@@ -62,7 +62,7 @@ class Llama(nn.Module):
         self.register_buffer("sin", angles.sin())
 
     def logps(self, sequences, groups):
-        """Log-probabilities `[sequences]` of the answers of `(prompt, answer)`, in `groups` of like length."""
+        """Log-probabilities of the answers of `(prompt, answer)`, in `groups` of like length."""
         by_length = sorted(range(len(sequences)), key=lambda i: sum(map(len, sequences[i])))
         size = -(-len(by_length) // groups)
         total = torch.zeros(len(sequences))
@@ -104,7 +104,8 @@ def train(a, answers, loss_of):
     """`loss_of(model, rows of the batch)` under fused AdamW, in file order."""
     model = Llama(a.model)
     rows = read(a.data, a.model, answers, a.limit)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=a.lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+    settings = dict(lr=a.lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+    optimiser = torch.optim.AdamW(model.parameters(), **settings)
     loss = loss_of(model, rows)
 
     def step(part):

@@ -136,6 +136,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         None => lab.folder.join("README.md"),
     };
     let (mut lines, mut raw, mut failed) = (Vec::new(), serde_json::Map::new(), Vec::new());
+    write(&out, &table::page(&lab, &lines))?; // before anything is measured: it may not be possible
     for row in rows {
         shell::say(&format!("bench: {}", row.name()));
         match row.measure(&lab) {
