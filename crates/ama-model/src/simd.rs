@@ -97,22 +97,51 @@ pub(crate) fn dot<S: Simd>(a: &[f32], b: &[f32]) -> f32 {
     add_lanes(lanes, tail)
 }
 
+/// As [`dot`], for a few dozen elements, where 32 lanes would leave most of them to the scalar tail.
+#[inline(always)]
+pub(crate) fn dot_short<S: Simd>(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; 8];
+    let ((a, a_tail), (b, b_tail)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    for (a, b) in a.iter().zip(b) {
+        for i in 0..8 {
+            lanes[i] = fma::<S>(a[i], b[i], lanes[i]);
+        }
+    }
+    let mut sum = 0.0;
+    for (a, b) in a_tail.iter().zip(b_tail) {
+        sum = fma::<S>(*a, *b, sum);
+    }
+    for i in 0..4 {
+        lanes[i] += lanes[i + 4];
+    }
+    (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]) + sum
+}
+
+/// The largest element of whole blocks, minus infinity if there is none; a NaN may be missed (it shows in the sum).
+#[inline(always)]
+pub(crate) fn max_blocks(a: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if a > b { a } else { b };
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for a in a.as_chunks::<LANES>().0 {
+        for i in 0..LANES {
+            lanes[i] = larger(a[i], lanes[i]);
+        }
+    }
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] = larger(lanes[i], lanes[i + width]);
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
 /// The largest element, minus infinity if there is none; a NaN may be missed (it shows in the sum).
 #[inline(always)]
 pub(crate) fn max(a: &[f32]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    let chunks = a.chunks_exact(LANES);
-    let tail = chunks.remainder();
-    for a in chunks {
-        for i in 0..LANES {
-            lanes[i] = if a[i] > lanes[i] { a[i] } else { lanes[i] };
-        }
-    }
-    let mut most = f32::NEG_INFINITY;
-    for &v in lanes.iter().chain(tail) {
-        most = if v > most { v } else { most };
-    }
-    most
+    let (blocks, tail) = a.split_at(a.len() - a.len() % LANES);
+    tail.iter().fold(max_blocks(blocks), |most, v| if *v > most { *v } else { most })
 }
 
 #[cfg(test)]
@@ -124,6 +153,11 @@ mod tests {
             for v in x.iter_mut() {
                 *v = exp::<S>(*v);
             }
+        }
+    }
+    kernel! {
+        fn short_all(a: &'a [f32], b: &'a [f32]) -> f32 {
+            dot_short::<S>(a, b)
         }
     }
     kernel! {
@@ -184,6 +218,7 @@ mod tests {
             let b: Vec<f32> = (0..n).map(|i| ((i * 53) % 97) as f32 - 48.0).collect();
             let truth: f64 = a.iter().zip(&b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
             assert_eq!(f64::from(dot_all(&a, &b)), truth, "integers below 2^24 are exact; n = {n}");
+            assert_eq!(f64::from(short_all(&a, &b)), truth, "n = {n}");
             assert_eq!(max(&a), a.iter().copied().fold(f32::NEG_INFINITY, f32::max));
         }
     }

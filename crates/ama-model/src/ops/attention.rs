@@ -29,7 +29,7 @@ use super::tape::{Act, record};
 use super::{GRAIN, rows_per_task};
 use crate::ModelError;
 use crate::profile::{Op, Pass, Work, timed};
-use crate::simd::{LANES, add_lanes, dot, exp, kernel, max};
+use crate::simd::{LANES, add_lanes, dot_short, exp, kernel, max_blocks};
 
 /// Head counts and width of an attention layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,44 +54,56 @@ impl Heads {
     }
 }
 
-/// Scores in one tile: 512 KiB, so that a tile and its operands stay in the second-level cache.
-const TILE: usize = 128 * 1024;
+/// Scores in one tile: 256 KiB, so that a tile and its operands stay in the second-level cache.
+const TILE: usize = 64 * 1024;
 
 /// Query positions per tile when a segment sees `keys` keys.
 fn tile_rows(heads: Heads, keys: usize) -> usize {
-    let queries = (TILE / keys.max(1)).clamp(16, 256);
+    let queries = (TILE / keys.max(1)).clamp(16, 128);
     (queries / heads.shared()).max(1)
 }
 
+/// Keys of a tile, filled up with zeros to whole blocks of lanes: loops over a row of scores then have no scalar rest, which
+/// for rows of some dozen to some hundred keys costs more than the blocks do.
+fn whole(keys: usize) -> usize {
+    keys.next_multiple_of(LANES)
+}
+
 kernel! {
-    /// Turns scores `[rows * shared, keys]` into probabilities in place; row `i` sees `visible + i / shared` keys,
-    /// the rest becomes 0. `lse[i]` receives the log-sum-exp of the scaled scores.
+    /// Turns scores `[rows * shared, keys]` into probabilities times `sum[i]` in place, `keys` a multiple of `LANES`; row
+    /// `i` sees `visible + i / shared` keys, the rest becomes 0. `lse[i]` receives the log-sum-exp of the scaled scores.
     fn softmax_rows(scores: &'a mut [f32], keys: usize, visible: usize, shared: usize, scale: f32,
-                    lse: &'a mut [f32]) -> () {
-        for (i, (row, lse)) in scores.chunks_exact_mut(keys).zip(lse).enumerate() {
-            let (seen, hidden) = row.split_at_mut(visible + i / shared);
+                    lse: &'a mut [f32], sum: &'a mut [f32]) -> () {
+        let rows = scores.chunks_exact_mut(keys).zip(lse).zip(sum);
+        for (i, ((row, lse), total)) in rows.enumerate() {
+            let seen = visible + i / shared;
+            let (blocks, hidden) = row.split_at_mut(seen.next_multiple_of(LANES));
             hidden.fill(0.0);
-            let most = max(seen) * scale;
+            blocks[seen..].fill(f32::NEG_INFINITY);
+            let most = max_blocks(blocks) * scale;
             let mut lanes = [0.0; LANES];
-            let whole = seen.len() - seen.len() % LANES;
-            let (blocks, rest) = seen.split_at_mut(whole);
-            for block in blocks.chunks_exact_mut(LANES) {
+            for block in blocks.as_chunks_mut::<LANES>().0 {
                 for (lane, s) in lanes.iter_mut().zip(block) {
                     *s = exp::<S>(*s * scale - most);
                     *lane += *s;
                 }
             }
-            let mut tail = 0.0;
-            for s in rest {
-                *s = exp::<S>(*s * scale - most);
-                tail += *s;
+            // A hidden key adds e^-87 at most, which is below half a unit of any sum.
+            *total = add_lanes(lanes, 0.0);
+            blocks[seen..].fill(0.0);
+            *lse = most + total.ln();
+        }
+    }
+}
+
+kernel! {
+    /// Divides row `i` of `out` by `sum[i]`: a few numbers for each query, where the probabilities are one for each key.
+    fn divide_rows(out: &'a mut [f32], sum: &'a [f32]) -> () {
+        for (row, sum) in out.chunks_exact_mut(out.len() / sum.len()).zip(sum) {
+            let inverse = 1.0 / *sum;
+            for o in row {
+                *o *= inverse;
             }
-            let sum = add_lanes(lanes, tail);
-            let inverse = 1.0 / sum;
-            for s in seen {
-                *s *= inverse;
-            }
-            *lse = most + sum.ln();
         }
     }
 }
@@ -105,16 +117,25 @@ kernel! {
         let rows = scores.chunks_exact_mut(keys).zip(dp.chunks_exact_mut(keys));
         let outs = go.chunks_exact(dim).zip(o.chunks_exact(dim));
         for (i, (((p, ds), (go, o)), lse)) in rows.zip(outs).zip(lse).enumerate() {
-            let weighted = dot::<S>(go, o);
+            let weighted = dot_short::<S>(go, o);
             let seen = visible + i / shared;
+            let blocks = seen.next_multiple_of(LANES);
+            for (p, ds) in p[..blocks].as_chunks_mut::<LANES>().0.iter_mut().zip(ds.as_chunks_mut::<LANES>().0) {
+                for (p, ds) in p.iter_mut().zip(ds) {
+                    *p = exp::<S>(*p * scale - *lse);
+                    *ds = *p * (*ds - weighted) * scale;
+                }
+            }
             p[seen..].fill(0.0);
             ds[seen..].fill(0.0);
-            for (p, ds) in p[..seen].iter_mut().zip(&mut ds[..seen]) {
-                *p = exp::<S>(*p * scale - *lse);
-                *ds = *p * (*ds - weighted) * scale;
-            }
         }
     }
+}
+
+/// As [`pack`], with rows of zeros up to whole blocks.
+fn pack_keys(from: &[f32], stride: usize, kv: usize, dim: usize, spans: &[Span], to: &mut Vec<f32>) {
+    pack(from, stride, kv, dim, spans, to);
+    to.resize(whole(to.len() / dim) * dim, 0.0);
 }
 
 /// Columns of key/value head `kv`, rows of `spans`, of a row-major matrix, packed. `width` is the packed row width.
@@ -135,6 +156,7 @@ struct Scratch {
     k: Vec<f32>,
     v: Vec<f32>,
     scores: Vec<f32>,
+    sum: Vec<f32>,
     out: Vec<f32>,
     grad: Vec<f32>,
     dp: Vec<f32>,
@@ -160,23 +182,25 @@ fn forward_task(
     let mut lse = vec![0.0; group.rows * shared];
     for segment in &group.segments {
         let spans = segment.keys();
-        pack(k, heads.kv * dim, kv, dim, spans, &mut buf.k);
-        pack(v, heads.kv * dim, kv, dim, spans, &mut buf.v);
+        pack_keys(k, heads.kv * dim, kv, dim, spans, &mut buf.k);
+        pack_keys(v, heads.kv * dim, kv, dim, spans, &mut buf.v);
         let own = segment.own();
         pack(q, heads.query * dim, kv, width, &[own], &mut buf.q);
         let prefix = segment.prefix_len();
         let step = tile_rows(heads, prefix + own.len);
         for first in (0..own.len).step_by(step) {
             let end = (first + step).min(own.len);
-            let (queries, keys) = ((end - first) * shared, prefix + end);
+            let (queries, keys) = ((end - first) * shared, whole(prefix + end));
             buf.scores.resize(queries * keys, 0.0);
             let tile = Plain(&buf.q[first * width..end * width]);
             gemm_here(&mut buf.scores, (queries, keys, dim), tile, Transposed(&buf.k[..keys * dim]), false);
             let (from, to) = (segment.local + first, segment.local + end);
             let lse = &mut lse[from * shared..to * shared];
-            softmax_rows(&mut buf.scores, keys, prefix + first + 1, shared, scale, lse);
+            buf.sum.resize(queries, 0.0);
+            softmax_rows(&mut buf.scores, keys, prefix + first + 1, shared, scale, lse, &mut buf.sum);
             let out = &mut out[from * width..to * width];
             gemm_here(out, (queries, dim, keys), Plain(&buf.scores), Plain(&buf.v[..keys * dim]), false);
+            divide_rows(out, &buf.sum);
         }
     }
     (out, lse)
@@ -208,8 +232,8 @@ fn backward_task(
     let mut gv = vec![0.0; group.rows * dim];
     for segment in &group.segments {
         let spans = segment.keys();
-        pack(saved.k, heads.kv * dim, kv, dim, spans, &mut buf.k);
-        pack(saved.v, heads.kv * dim, kv, dim, spans, &mut buf.v);
+        pack_keys(saved.k, heads.kv * dim, kv, dim, spans, &mut buf.k);
+        pack_keys(saved.v, heads.kv * dim, kv, dim, spans, &mut buf.v);
         let own = segment.own();
         for (from, to) in [(saved.q, &mut buf.q), (saved.out, &mut buf.out), (saved.grad, &mut buf.grad)] {
             pack(from, heads.query * dim, kv, width, &[own], to);
@@ -217,12 +241,12 @@ fn backward_task(
         let prefix = segment.prefix_len();
         for grad in [&mut buf.gk, &mut buf.gv] {
             grad.clear();
-            grad.resize((prefix + own.len) * dim, 0.0);
+            grad.resize(whole(prefix + own.len) * dim, 0.0);
         }
         let step = tile_rows(heads, prefix + own.len);
         for first in (0..own.len).step_by(step) {
             let end = (first + step).min(own.len);
-            let (queries, keys) = ((end - first) * shared, prefix + end);
+            let (queries, keys) = ((end - first) * shared, whole(prefix + end));
             let tile = first * width..end * width;
             let (q, go, o) = (&buf.q[tile.clone()], &buf.grad[tile.clone()], &buf.out[tile]);
             let (k, v) = (&buf.k[..keys * dim], &buf.v[..keys * dim]);
@@ -244,7 +268,7 @@ fn backward_task(
             let (of_prefix, of_own) = keys.split_at(prefix * dim);
             add(&mut sum[..prefix * dim], of_prefix);
             let at = segment.local * dim;
-            add(&mut sum[at..at + own.len * dim], of_own);
+            add(&mut sum[at..at + own.len * dim], &of_own[..own.len * dim]);
         }
     }
     [gq, gk, gv]
