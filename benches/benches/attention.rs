@@ -6,10 +6,12 @@
 //! formula as it stands, one sequence and head a task, with the whole row of scores.
 #![allow(missing_docs, reason = "criterion's macros generate undocumented items")]
 
+mod common;
+
 use ama_data::Packed;
 use ama_model::PackedView;
 use ama_model::ops::attention::{AttentionPlan, Heads, attention_backward, attention_forward};
-use benches::{batch, brief, uniform};
+use common::{batch, brief, uniform};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rayon::prelude::*;
 

@@ -3,6 +3,8 @@
 //! `cache_read/cpu/f64`. Naive is the bytes read and nothing checked, parsed or looked up: the limit, not a rival.
 #![allow(missing_docs, reason = "criterion's macros generate undocumented items")]
 
+mod common;
+
 use std::fs;
 use std::hint::black_box;
 
@@ -10,7 +12,7 @@ use ama_loss::{PairLogps, PreferenceKind, PreferenceLoss};
 use ama_specialist_cache::{
     LossMeta, PairId, PairScore, ScoreKey, ScoreStore, derive_losses, read_losses, write_losses,
 };
-use benches::brief;
+use common::brief;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 /// The id of a pair: as scattered as a hash.

@@ -10,11 +10,13 @@
 #![allow(missing_docs, reason = "criterion's macros generate undocumented items")]
 #![allow(unsafe_code, reason = "the gemm crate takes raw pointers; see the safety argument above")]
 
+mod common;
+
 use std::hint::black_box;
 
 use ama_loss::Threads;
 use ama_loss::gemm::{MatMut, MatRef, matmul};
-use benches::{brief, uniform};
+use common::{brief, uniform};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 /// A factor as it lies in memory (`false`) or transposed.

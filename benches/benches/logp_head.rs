@@ -5,12 +5,14 @@
 //! times 2 is GFLOP/s; the fused way spends a product more to recompute logits.
 #![allow(missing_docs, reason = "criterion's macros generate undocumented items")]
 
+mod common;
+
 use std::hint::black_box;
 use std::time::Duration;
 
 use ama_loss::gemm::{MatMut, MatRef, matmul};
 use ama_loss::{HeadShape, LinearLogp, LossError, Recompute, Threads};
-use benches::uniform;
+use common::uniform;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rayon::prelude::*;
 

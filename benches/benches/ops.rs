@@ -8,14 +8,16 @@
 //! Every kernel is called in one place, in [`kernels`], so that a changed signature is one changed line.
 #![allow(missing_docs, reason = "criterion's macros generate undocumented items")]
 
-use benches::{brief, ids, uniform};
+mod common;
+
+use common::{brief, ids, uniform};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rayon::prelude::*;
 
 /// The workspace's kernels.
 mod kernels {
     pub(crate) use ama_model::ops::embedding::{gather_rows, scatter_add_rows};
-    pub(crate) use ama_model::ops::rmsnorm::{rmsnorm_backward, rmsnorm_forward};
+    pub(crate) use ama_model::ops::rmsnorm::{rmsnorm_apply, rmsnorm_backward, rmsnorm_forward};
     pub(crate) use ama_model::ops::rope::{RopeTable, rotate};
     pub(crate) use ama_model::ops::swiglu::{swiglu_backward, swiglu_forward};
 }
@@ -57,6 +59,22 @@ fn rmsnorm(c: &mut Criterion) {
                 }),
             ],
         );
+        // The output once more from the saved scale, as the backward pass of a fused layer wants it.
+        bench(
+            c,
+            "rmsnorm_apply",
+            model,
+            2 * n * d,
+            [
+                ("fused", &mut || kernels::rmsnorm_apply(&x, &w, &scale, &mut out)),
+                ("naive", &mut || {
+                    let rows = naive_out.par_chunks_mut(d).zip(x.par_chunks(d)).zip(&scale);
+                    rows.for_each(|((y, x), s)| {
+                        y.iter_mut().zip(x).zip(&w).for_each(|((y, x), w)| *y = x * s * w)
+                    });
+                }),
+            ],
+        );
         let (mut gx, mut gw) = (vec![0.0; n * d], vec![0.0; d]);
         let (mut naive_gx, mut naive_gw) = (gx.clone(), gw.clone());
         bench(
@@ -65,7 +83,7 @@ fn rmsnorm(c: &mut Criterion) {
             model,
             4 * n * d,
             [
-                ("fused", &mut || kernels::rmsnorm_backward(&x, &w, &scale, &gy, &mut gx, &mut gw)),
+                ("fused", &mut || kernels::rmsnorm_backward(&x, &w, &scale, &gy, &mut gx, true, &mut gw)),
                 ("naive", &mut || {
                     let rows =
                         naive_gx.par_chunks_mut(d).zip(x.par_chunks(d)).zip(gy.par_chunks(d)).zip(&scale);
@@ -151,22 +169,22 @@ fn swiglu(c: &mut Criterion) {
             c,
             "swiglu_backward",
             model,
-            7 * len,
+            8 * len,
             [
                 ("fused", &mut || {
                     gy.copy_from_slice(&upstream);
-                    kernels::swiglu_backward(&gate, &up, &mut gy, &mut ggate);
+                    kernels::swiglu_backward(&gate, &up, &mut gy, &mut ggate, &mut out);
                 }),
                 ("naive", &mut || {
                     naive_gy.copy_from_slice(&upstream);
                     let inputs = gate.par_iter().zip(&up);
-                    inputs.zip(naive_gy.par_iter_mut().zip(&mut naive_ggate)).for_each(
-                        |((g, u), (gy, gg))| {
-                            let sigma = 1.0 / (1.0 + (-g).exp());
-                            *gg = *gy * u * sigma * (1.0 + g * (1.0 - sigma));
-                            *gy *= g * sigma;
-                        },
-                    );
+                    let outputs = naive_gy.par_iter_mut().zip(&mut naive_ggate).zip(&mut naive_out);
+                    inputs.zip(outputs).for_each(|((g, u), ((gy, gg), y))| {
+                        let sigma = 1.0 / (1.0 + (-g).exp());
+                        *gg = *gy * u * sigma * (1.0 + g * (1.0 - sigma));
+                        *gy *= g * sigma;
+                        *y = g * sigma * u;
+                    });
                 }),
             ],
         );

@@ -2,11 +2,13 @@
 //! all padded to the longest, with a mask. `pack/cpu/u32`, throughput in tokens as TRL counts them.
 #![allow(missing_docs, reason = "criterion's macros generate undocumented items")]
 
+mod common;
+
 use std::hint::black_box;
 
 use ama_data::tokenise::ExampleRef;
 use ama_data::{Packed, PairId, micro_batches};
-use benches::{brief, ids};
+use common::{brief, ids};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 /// Lengths of prompt, chosen and rejected of pair `i`: ragged, the mean prompt as long as the mean completion.

@@ -5,6 +5,8 @@
 //! - `step_without_model/<mixer>/f64`: draw by the mixer's plan, its update and the weights of the pairs.
 #![allow(missing_docs, reason = "criterion's macros generate undocumented items")]
 
+mod common;
+
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use ama_data::{
     BatchSampler, DataError, Draw, Order, Packed, PairTokenizer, Row, RowContent, TokenStore, TokeniseOptions,
 };
 use ama_mix::{DrawRule, MixerSpec, TaskExcess};
-use benches::brief;
+use common::brief;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 const TASKS: usize = 1000;

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod ci;
 mod datasets;
 mod pipeline;
@@ -26,6 +27,8 @@ enum Task {
     Pipeline(pipeline::Options),
     /// Regenerate the embedded suite in datasets/ and say whether a byte changed
     Datasets(datasets::Options),
+    /// Measure `ama` side by side with PyTorch and TRL, and write a table
+    Bench(bench::Options),
     /// Check the layout rules: arrows between crates, file sizes, READMEs, examples, CHANGELOG
     Tidy,
     /// Everything that continuous integration checks, cheapest first
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Pipeline(options) => pipeline::run(&options),
         Task::Datasets(options) => datasets::run(&options),
+        Task::Bench(options) => bench::run(&options),
         Task::Tidy => ci::tidy(),
         Task::Ci(options) => ci::run(&options),
     };

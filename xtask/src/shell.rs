@@ -87,3 +87,19 @@ fn display(command: &Command) -> String {
     }
     line
 }
+
+/// Runs a command to its end, saying nothing, and parses the last line that it prints as JSON.
+///
+/// # Errors
+/// It could not be started, ended with another status than 0 (with the last line of its stderr), or printed no JSON.
+pub(crate) fn json(command: &mut Command) -> Result<serde_json::Value> {
+    let output = command.output().with_context(|| format!("cannot start `{}`", display(command)))?;
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let reason = stderr.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+        bail!("`{}` ended with {}: {}", display(command), output.status, reason.trim());
+    }
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let last = stdout.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    serde_json::from_str(last).with_context(|| format!("`{}` printed no JSON last: {last}", display(command)))
+}

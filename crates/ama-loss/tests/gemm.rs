@@ -100,3 +100,57 @@ fn the_transpose_is_a_view() {
     }
     assert_eq!((b.t().rows(), b.t().cols()), (2, 3));
 }
+
+/// Sizes above that of one block, divided among one to seven threads, which give the same bits.
+#[test]
+fn parts_of_a_product_match_f64() {
+    let cases = [
+        (1, 5, 300),
+        (3, 200, 257),
+        (12, 32, 256),
+        (13, 33, 257),
+        (25, 96, 96),
+        (100, 64, 600),
+        (67, 1100, 300),
+        (520, 40, 260),
+        (700, 33, 30),
+    ];
+    for (m, n, k) in cases {
+        let (a, b, before) = (uniform(1, m * k, 1.0), uniform(2, k * n, 1.0), uniform(3, m * n, 1.0));
+        let mut truth = vec![0.0f64; m * n];
+        for i in 0..m {
+            for p in 0..k {
+                let x = f64::from(a[i * k + p]);
+                for j in 0..n {
+                    truth[i * n + j] += x * f64::from(b[p * n + j]);
+                }
+            }
+        }
+        let transposed = |x: &[f32], rows: usize, cols: usize| -> Vec<f32> {
+            (0..rows * cols).map(|at| x[at % rows * cols + at / rows]).collect()
+        };
+        let (a_t, b_t) = (transposed(&a, m, k), transposed(&b, k, n));
+        let left = [MatRef::row_major(&a, m, k).unwrap(), MatRef::row_major(&a_t, k, m).unwrap().t()];
+        let right = [MatRef::row_major(&b, k, n).unwrap(), MatRef::row_major(&b_t, n, k).unwrap().t()];
+        for (lhs, rhs) in left.into_iter().flat_map(|lhs| right.into_iter().map(move |rhs| (lhs, rhs))) {
+            for accumulate in [false, true] {
+                let run = |threads: usize| {
+                    let mut c = if accumulate { before.clone() } else { vec![f32::NAN; m * n] };
+                    let dst = MatMut::row_major(&mut c, m, n).unwrap();
+                    let threads = Threads::new(threads.try_into().unwrap());
+                    matmul(dst, accumulate, lhs, rhs, threads).unwrap();
+                    c
+                };
+                let c = run(1);
+                for (i, (c, truth)) in c.iter().zip(&truth).enumerate() {
+                    let want = truth + if accumulate { f64::from(before[i]) } else { 0.0 };
+                    let error = (f64::from(*c) - want).abs();
+                    assert!(error < 3e-5, "{m}x{n}x{k} [{i}]: {c} vs {want}");
+                }
+                for threads in [2, 3, 7] {
+                    assert!(run(threads) == c, "{m}x{n}x{k}: {threads} threads");
+                }
+            }
+        }
+    }
+}

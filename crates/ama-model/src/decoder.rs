@@ -9,6 +9,9 @@
 //! The same code runs with and without a tape. Without one, an activation is freed as soon as the next is computed.
 
 mod init;
+mod lanes;
+mod layer;
+mod step;
 
 pub use init::Init;
 
@@ -17,15 +20,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use dfdx::prelude::*;
 
+use self::layer::{Geometry, Layer, PER_LAYER};
+use self::step::Crew;
 use crate::access::{Flat, values};
 use crate::grads::ParamGrads;
-use crate::ops::attention::{AttentionPlan, Heads, attention};
-use crate::ops::embedding::gather;
-use crate::ops::head::{head, seed};
-use crate::ops::linear::{linear_forward, project, project_onto};
+use crate::ops::attention::{AttentionPlan, Heads};
+use crate::ops::embedding::{embed, gather};
+use crate::ops::head::head;
+use crate::ops::linear::linear_forward;
+use crate::ops::norm_project::Rotary;
 use crate::ops::rmsnorm::rmsnorm;
-use crate::ops::rope::{RopeTable, rope};
-use crate::ops::swiglu::swiglu;
+use crate::ops::rope::RopeTable;
+use crate::ops::tape::Act;
+use crate::workspace::Workspace;
 use crate::{LlamaConfig, ModelError, PackedView, Params, expected_parameters};
 
 /// Bytes that the head may use for logits at a time, unless set otherwise.
@@ -46,8 +53,11 @@ pub struct Llama {
     config: LlamaConfig,
     params: Params,
     head_bytes: usize,
+    checkpoint_activations: bool,
+    lanes: usize,
     rope: Mutex<Arc<RopeTable>>,
     forwards: AtomicU64,
+    crew: Mutex<Crew>,
 }
 
 impl Clone for Llama {
@@ -57,24 +67,13 @@ impl Clone for Llama {
             config: self.config.clone(),
             params: self.params.clone(),
             head_bytes: self.head_bytes,
+            checkpoint_activations: self.checkpoint_activations,
+            lanes: self.lanes,
             rope: Mutex::new(self.rope_table(0)),
             forwards: AtomicU64::new(0),
+            crew: Mutex::default(),
         }
     }
-}
-
-/// Where a layer's parameters lie in canonical order, from the layer's first.
-mod slot {
-    pub(super) const INPUT_NORM: usize = 0;
-    pub(super) const Q: usize = 1;
-    pub(super) const K: usize = 2;
-    pub(super) const V: usize = 3;
-    pub(super) const O: usize = 4;
-    pub(super) const POST_NORM: usize = 5;
-    pub(super) const GATE: usize = 6;
-    pub(super) const UP: usize = 7;
-    pub(super) const DOWN: usize = 8;
-    pub(super) const PER_LAYER: usize = 9;
 }
 
 impl Llama {
@@ -105,7 +104,16 @@ impl Llama {
             }
         }
         let rope = Mutex::new(Arc::new(RopeTable::new(config.rope_inv_freq(), 0)));
-        Ok(Self { config, params, head_bytes: HEAD_BYTES, rope, forwards: AtomicU64::new(0) })
+        Ok(Self {
+            config,
+            params,
+            head_bytes: HEAD_BYTES,
+            checkpoint_activations: false,
+            lanes: rayon::current_num_threads(),
+            rope,
+            forwards: AtomicU64::new(0),
+            crew: Mutex::default(),
+        })
     }
 
     /// A freshly initialised model; the same seed gives the same bits on every machine.
@@ -140,6 +148,19 @@ impl Llama {
         self.head_bytes = bytes;
     }
 
+    /// Whether the backward pass runs every layer again from its input, instead of keeping what is inside of it: a third
+    /// more arithmetic for a fraction of the activations' memory (Chen et al. 2016, arXiv 1604.06174). Off by default.
+    pub fn set_checkpoint_activations(&mut self, on: bool) {
+        self.checkpoint_activations = on;
+    }
+
+    /// In how many parts a batch is cut, to be run side by side on a thread each (at least 1; by default the number of
+    /// threads of the pool in which the model was made, which a clone inherits). The last bits of a gradient depend on
+    /// it, and do not depend on how many threads there really are.
+    pub fn set_lanes(&mut self, lanes: usize) {
+        self.lanes = lanes.max(1);
+    }
+
     /// Packed forward passes done since this value was made (or cloned).
     #[must_use]
     pub fn forwards(&self) -> u64 {
@@ -172,7 +193,8 @@ impl Llama {
     /// # Errors
     /// [`ModelError::Batch`], [`ModelError::BatchLength`] for a batch that breaks its contract.
     pub fn logps(&self, batch: &PackedView<'_>) -> Result<Vec<SequenceLogp>, ModelError> {
-        Ok(sums(batch, &self.token_logps(batch)?))
+        self.begin(batch)?;
+        self.crew().logps(self, batch)
     }
 
     /// Log-probability in nats of every target, `[rows]`.
@@ -180,9 +202,9 @@ impl Llama {
     /// # Errors
     /// As [`Llama::logps`].
     pub fn token_logps(&self, batch: &PackedView<'_>) -> Result<Vec<f32>, ModelError> {
+        self.begin(batch)?;
         in_pool(|| {
-            let logps = self.forward(&mut NoneTape, batch)?;
-            Ok(values(&logps).to_vec())
+            Ok(self.forward(&mut NoneTape, batch, &Arc::default(), self.head_bytes)?.values().to_vec())
         })
     }
 
@@ -191,7 +213,8 @@ impl Llama {
     /// # Errors
     /// As [`Llama::logps`].
     pub fn hidden_states(&self, batch: &PackedView<'_>) -> Result<Vec<f32>, ModelError> {
-        in_pool(|| Ok(values(&self.hidden(&mut NoneTape, batch)?).to_vec()))
+        self.begin(batch)?;
+        in_pool(|| Ok(self.hidden(&mut NoneTape, batch, &Arc::default())?.values().to_vec()))
     }
 
     /// All logits of the batch's rows, `[rows, vocab_size]`, held whole: for inspection and tests, not for training.
@@ -199,11 +222,12 @@ impl Llama {
     /// # Errors
     /// As [`Llama::logps`].
     pub fn logits(&self, batch: &PackedView<'_>) -> Result<Vec<f32>, ModelError> {
+        self.begin(batch)?;
         in_pool(|| {
-            let hidden = self.hidden(&mut NoneTape, batch)?;
+            let hidden = self.hidden(&mut NoneTape, batch, &Arc::default())?;
             let mut logits = vec![0.0; batch.rows.len() * self.config.vocab_size];
             linear_forward(
-                values(&hidden),
+                hidden.values(),
                 values(self.head_weight()),
                 self.config.hidden_size,
                 &mut logits,
@@ -227,45 +251,26 @@ impl Llama {
         grads: &mut ParamGrads,
         upstream: impl FnOnce(&[SequenceLogp]) -> Result<Vec<f64>, E> + Send,
     ) -> Result<Vec<SequenceLogp>, E> {
-        in_pool(|| {
-            grads.check(&self.params)?;
-            let mut tape = OwnedTape::<f32, Cpu>::default();
-            let logps = self.forward(&mut tape, batch)?;
-            let sums = sums(batch, values(&logps));
-            let answer = upstream(&sums)?;
-            check_upstream(&answer, sums.len())?;
-            if answer.iter().any(|g| *g != 0.0) {
-                self.backward(tape, logps, per_row(batch, &answer), grads)?;
-            }
-            Ok(sums)
-        })
+        grads.check(&self.params)?;
+        self.begin(batch)?;
+        self.crew().gradients(self, batch, grads, upstream)
     }
 
-    /// Unwinds the tape from `row_grads` `[rows]`, with the buffers of `grads` moved into dfdx for the time being.
-    fn backward(
-        &self,
-        mut tape: OwnedTape<f32, Cpu>,
-        logps: Flat,
-        row_grads: Vec<f32>,
-        grads: &mut ParamGrads,
-    ) -> Result<(), ModelError> {
-        let buffers = self.params.iter().map(|p| p.tensor.clone()).zip(grads.take()).collect();
-        let loss = seed(&mut tape, logps, row_grads, buffers)?;
-        let failed = |source| ModelError::Tensor { doing: "the backward pass", source };
-        let mut unwound = match loss.put_tape(tape).try_backward() {
-            Ok(unwound) => unwound,
-            Err(source) => {
-                *grads = ParamGrads::zeros(&self.params);
-                return Err(failed(source));
-            }
-        };
-        let mut buffers = Vec::with_capacity(self.params.len());
-        for parameter in &self.params {
-            let buffer = unwound.get_or_alloc_mut(&parameter.tensor).map_err(failed)?;
-            buffers.push(std::mem::take(&mut **buffer));
-        }
-        grads.restore(buffers);
+    /// Checks the batch and counts the pass.
+    fn begin(&self, batch: &PackedView<'_>) -> Result<(), ModelError> {
+        batch.validate(self.config.vocab_size)?;
+        self.forwards.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// The crew for a pass; a second pass at the same time gets one of its own.
+    fn crew(&self) -> CrewGuard<'_> {
+        CrewGuard { model: self, crew: std::mem::take(&mut *self.idle_crew()) }
+    }
+
+    fn idle_crew(&self) -> std::sync::MutexGuard<'_, Crew> {
+        // A crew is moved in and out whole.
+        self.crew.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn weight(&self, index: usize) -> &Flat {
@@ -273,47 +278,79 @@ impl Llama {
     }
 
     fn head_weight(&self) -> &Flat {
-        let untied = 2 + slot::PER_LAYER * self.config.num_hidden_layers;
+        let untied = 2 + PER_LAYER * self.config.num_hidden_layers;
         self.weight(if self.config.tie_word_embeddings { 0 } else { untied })
     }
 
-    /// Log-probabilities of the batch's targets, `[rows]`.
-    fn forward<T: Tape<f32, Cpu>>(&self, tape: &mut T, batch: &PackedView<'_>) -> Result<Flat, ModelError> {
-        let hidden = self.hidden(tape, batch)?;
+    /// Log-probabilities of the batch's targets, `[rows]`; the batch was checked by [`Llama::begin`].
+    fn forward<T: Tape<f32, Cpu>>(
+        &self,
+        tape: &mut T,
+        batch: &PackedView<'_>,
+        home: &Arc<Workspace>,
+        head_bytes: usize,
+    ) -> Result<Act, ModelError> {
+        let hidden = self.hidden(tape, batch, home)?;
         let targets = Arc::from(batch.targets);
-        head(tape, hidden, self.config.hidden_size, self.head_weight(), targets, self.head_bytes)
+        head(tape, hidden, self.config.hidden_size, self.head_weight(), targets, head_bytes)
     }
 
     /// Normalised final hidden states of the batch's rows, `[rows, hidden_size]`.
-    fn hidden<T: Tape<f32, Cpu>>(&self, tape: &mut T, batch: &PackedView<'_>) -> Result<Flat, ModelError> {
-        let config = &self.config;
-        batch.validate(config.vocab_size)?;
-        self.forwards.fetch_add(1, Ordering::Relaxed);
+    fn hidden<T: Tape<f32, Cpu>>(
+        &self,
+        tape: &mut T,
+        batch: &PackedView<'_>,
+        home: &Arc<Workspace>,
+    ) -> Result<Act, ModelError> {
+        home.begin_pass();
+        let (config, d) = (&self.config, self.config.hidden_size);
         let plan = Arc::new(AttentionPlan::new(batch)?);
         let positions: Arc<[u32]> = Arc::from(plan.positions());
         let longest = positions.iter().max().map_or(0, |p| *p as usize + 1);
-        let table = self.rope_table(longest);
-        let (d, inner, heads) = (config.hidden_size, config.intermediate_size, self.heads());
         let eps = config.rms_norm_eps as f32;
-
-        let mut x = gather(tape, self.weight(0), d, Arc::from(batch.ids))?;
-        for layer in 0..config.num_hidden_layers {
-            let weight = |slot: usize| self.weight(1 + slot::PER_LAYER * layer + slot);
-            let h = rmsnorm(tape, &x, weight(slot::INPUT_NORM), eps)?;
-            let [q, k, v] = project(tape, h, d, [weight(slot::Q), weight(slot::K), weight(slot::V)])?;
-            let q = rope(tape, q, &positions, &table);
-            let k = rope(tape, k, &positions, &table);
-            let mixed = attention(tape, [q, k, v], heads, &plan)?;
-            x = project_onto(tape, mixed, heads.query * heads.dim, weight(slot::O), &x)?;
-
-            let h = rmsnorm(tape, &x, weight(slot::POST_NORM), eps)?;
-            let [gate, up] = project(tape, h, d, [weight(slot::GATE), weight(slot::UP)])?;
-            let h = swiglu(tape, gate, up)?;
-            x = project_onto(tape, h, inner, weight(slot::DOWN), &x)?;
+        let geometry = Geometry {
+            plan,
+            rotary: Rotary { positions, table: self.rope_table(longest) },
+            heads: self.heads(),
+            inner: config.intermediate_size,
+            eps,
+        };
+        let mut x = embed(tape, home, self.weight(0), d, Arc::from(batch.ids))?;
+        for parameters in self.params.as_slice()[1..].chunks_exact(PER_LAYER).take(config.num_hidden_layers) {
+            let layer = Layer::of(parameters);
+            x = if self.checkpoint_activations {
+                layer.forward_again_in_backward(tape, &x, &geometry)?
+            } else {
+                layer.forward(tape, &x, &geometry)?
+            };
         }
-        let rows = gather(tape, &x, d, Arc::from(batch.rows))?;
-        drop(x);
-        rmsnorm(tape, &rows, self.weight(1 + slot::PER_LAYER * config.num_hidden_layers), eps)
+        let rows = gather(tape, x, d, Arc::from(batch.rows))?;
+        rmsnorm(tape, rows, self.weight(1 + PER_LAYER * config.num_hidden_layers), eps)
+    }
+}
+
+/// A [`Crew`] on loan from its model.
+struct CrewGuard<'a> {
+    model: &'a Llama,
+    crew: Crew,
+}
+
+impl Drop for CrewGuard<'_> {
+    fn drop(&mut self) {
+        *self.model.idle_crew() = std::mem::take(&mut self.crew);
+    }
+}
+
+impl std::ops::Deref for CrewGuard<'_> {
+    type Target = Crew;
+    fn deref(&self) -> &Crew {
+        &self.crew
+    }
+}
+
+impl std::ops::DerefMut for CrewGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Crew {
+        &mut self.crew
     }
 }
 
@@ -333,13 +370,11 @@ fn sums(batch: &PackedView<'_>, tokens: &[f32]) -> Vec<SequenceLogp> {
     (0..batch.sequences()).map(sum).collect()
 }
 
-/// Spreads per-sequence gradients over the rows of the sequences.
-fn per_row(batch: &PackedView<'_>, upstream: &[f64]) -> Vec<f32> {
-    let mut rows = vec![0.0; batch.rows.len()];
+/// Spreads per-sequence gradients over the rows of the sequences, `rows` `[rows]`.
+fn per_row(batch: &PackedView<'_>, upstream: &[f64], rows: &mut [f32]) {
     for (q, g) in upstream.iter().enumerate() {
         rows[batch.sequence(q)].fill(*g as f32);
     }
-    rows
 }
 
 fn check_upstream(upstream: &[f64], sequences: usize) -> Result<(), ModelError> {

@@ -41,7 +41,7 @@
 //!
 //! # Modules, in reading order
 //! [`config`] and [`params`] say what a model is, [`folder`] reads and writes it; [`PackedView`] is what it is fed;
-//! [`Llama`] runs it; [`ops`] is what it is made of; [`generate`](mod@generate) continues prompts; [`access`] is the one
+//! [`Llama`] runs it; [`ops`] is what it is made of; [`generate`](mod@generate) continues prompts; [`profile`] says where the time goes; [`access`] is the one
 //! place that reaches into dfdx tensors.
 //!
 //! # Determinism
@@ -57,12 +57,14 @@ pub mod folder;
 mod decoder;
 mod grads;
 mod packed;
+mod workspace;
 
 pub mod access;
 pub mod ops;
 mod simd;
 
 pub mod generate;
+pub mod profile;
 
 mod error;
 

@@ -64,6 +64,54 @@ fn a_shared_prompt_is_exact() {
     same(&got, &want);
 }
 
+/// Pairs of about one size, so that they can be dealt out.
+fn even_pairs() -> Vec<Pair> {
+    (0..9).map(|i| Pair::new(&tokens(30 + i, i as u32), &tokens(25, 7), &tokens(20 + i, 9))).collect()
+}
+
+#[test]
+fn lanes_change_rounding_and_threads_change_nothing() {
+    let batch = Packed::pairs(&even_pairs());
+    let (mut whole, mut cut) = (model(), model());
+    whole.set_lanes(1);
+    cut.set_lanes(3);
+    let mut want = ParamGrads::zeros(whole.params());
+    let want_logps = gradients(&whole, &batch, &mut want, 0);
+    let mut first: Option<(ParamGrads, Vec<SequenceLogp>)> = None;
+    for threads in [1, 2, 3, 5] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let mut got = ParamGrads::zeros(cut.params());
+        let logps = pool.install(|| gradients(&cut, &batch, &mut got, 0));
+        same(&got, &want);
+        for (a, b) in logps.iter().zip(&want_logps) {
+            assert_eq!(a.tokens, b.tokens);
+            assert!((a.sum_nats - b.sum_nats).abs() < 1e-5 * b.sum_nats.abs(), "{a:?} {b:?}");
+        }
+        assert_eq!(pool.install(|| cut.logps(&batch.view())).unwrap(), logps, "without a tape");
+        let (grads, before) = first.get_or_insert((got.clone(), logps.clone()));
+        assert!(*grads == got && *before == logps, "{threads} threads, other bits");
+        // A second pass adds to the gradients; the lanes' own buffers were left clean.
+        pool.install(|| gradients(&cut, &batch, &mut got, 0));
+        let mut twice = grads.clone();
+        twice.scale(2.0);
+        same(&got, &twice);
+    }
+    let refused = cut.accumulate_gradients(&batch.view(), &mut want, |_| {
+        Err(ModelError::Shape { key: "test".into(), got: "no".into(), want: "yes".into() })
+    });
+    assert!(matches!(refused, Err(ModelError::Shape { .. })));
+}
+
+#[test]
+fn layers_that_run_again_in_backward_give_the_same_bits() {
+    let batch = Packed::pairs(&pairs());
+    let (plain, mut again) = (model(), model());
+    again.set_checkpoint_activations(true);
+    let (mut want, mut got) = (ParamGrads::zeros(plain.params()), ParamGrads::zeros(plain.params()));
+    assert_eq!(gradients(&again, &batch, &mut got, 0), gradients(&plain, &batch, &mut want, 0));
+    assert!(got == want);
+}
+
 #[test]
 fn pairs_do_not_see_each_other() {
     let (model, pairs) = (model(), pairs());

@@ -25,10 +25,10 @@ use rayon::prelude::*;
 use self::plan::{Group, Span};
 use super::gemm::Factor::{Plain, Transposed};
 use super::gemm::gemm_here;
-use super::tape::{Flat, put, record, take, tensor};
+use super::tape::{Act, record};
 use super::{GRAIN, rows_per_task};
 use crate::ModelError;
-use crate::access::values;
+use crate::profile::{Op, Pass, Work, timed};
 use crate::simd::{LANES, add_lanes, dot, exp, kernel, max};
 
 /// Head counts and width of an attention layer.
@@ -346,24 +346,42 @@ pub fn attention_backward(
 /// Tape op; `q`, `k` and `v` must have no other consumer.
 pub(crate) fn attention<T: Tape<f32, Cpu>>(
     tape: &mut T,
-    [q, k, v]: [Flat; 3],
+    [q, k, v]: [Act; 3],
     heads: Heads,
     plan: &Arc<AttentionPlan>,
-) -> Result<Flat, ModelError> {
-    let mut out = vec![0.0; values(&q).len()];
-    let lse = attention_forward(values(&q), values(&k), values(&v), heads, plan, &mut out);
-    let out = tensor(&q, out)?;
-    // The output itself is needed again, but a clone of the tensor shares its buffer.
-    let (ghost, kept, plan) = (out.ghost(), out.clone(), Arc::clone(plan));
+) -> Result<Act, ModelError> {
+    let work = plan.work(heads);
+    let mut out = q.workspace().buffer(q.values().len());
+    let lse = timed(Op::Attention, Pass::Forward, work, || {
+        attention_forward(q.values(), k.values(), v.values(), heads, plan, &mut out)
+    });
+    let out = q.beside(out)?;
+    // The output itself is needed again, but a clone shares its buffer.
+    let (kept, plan) = (out.clone(), Arc::clone(plan));
     record(tape, move |grads| {
-        let grad = take!(grads, &ghost);
-        let (mut gq, mut gk, mut gv) = (take!(grads, &q), take!(grads, &k), take!(grads, &v));
-        let operands = [values(&q), values(&k), values(&v)];
-        attention_backward(operands, values(&kept), &lse, &grad, heads, &plan, [&mut gq, &mut gk, &mut gv]);
-        put!(grads, &q, gq);
-        put!(grads, &k, gk);
-        put!(grads, &v, gv);
-        Ok(())
+        let grad = kept.name().take(grads)?;
+        let [gq, gk, gv] = [&q, &k, &v].map(|operand| operand.name().take_to_write(grads));
+        let [mut gq, mut gk, mut gv] = [gq?.values, gk?.values, gv?.values];
+        let operands = [q.values(), k.values(), v.values()];
+        timed(
+            Op::Attention,
+            Pass::Backward,
+            Work { flops: work.flops * 5 / 2, bytes: work.bytes * 2 },
+            || {
+                attention_backward(
+                    operands,
+                    kept.values(),
+                    &lse,
+                    &grad,
+                    heads,
+                    &plan,
+                    [&mut gq, &mut gk, &mut gv],
+                );
+            },
+        );
+        q.name().put(grads, gq)?;
+        k.name().put(grads, gk)?;
+        v.name().put(grads, gv)
     });
     Ok(out)
 }

@@ -8,9 +8,11 @@ use dfdx::prelude::*;
 use rayon::prelude::*;
 
 use super::rows_per_task;
-use super::tape::{Flat, put, record, take, tensor};
+use super::tape::{Act, Flat, add_to, record};
 use crate::ModelError;
 use crate::access::values;
+use crate::profile::{Op, Pass, Work, timed};
+use crate::workspace::Workspace;
 
 /// `out[i] = table[ids[i]]`: `table` `[rows, d]`, `out` `[ids, d]`.
 ///
@@ -46,23 +48,48 @@ pub fn scatter_add_rows(grad: &[f32], d: usize, ids: &[u32], table_grad: &mut [f
     }
 }
 
-/// Tape op of [`gather_rows`]; `table` `[rows, d]` may be a parameter or an activation.
-pub(crate) fn gather<T: Tape<f32, Cpu>>(
+/// Tape op: rows `ids` of a parameter `table` `[rows, d]`, in buffers of `home`.
+pub(crate) fn embed<T: Tape<f32, Cpu>>(
     tape: &mut T,
+    home: &Arc<Workspace>,
     table: &Flat,
     d: usize,
     ids: Arc<[u32]>,
-) -> Result<Flat, ModelError> {
-    let mut out = vec![0.0; ids.len() * d];
-    gather_rows(values(table), d, &ids, &mut out);
-    let out = tensor(table, out)?;
-    let (ghost, table) = (out.ghost(), table.ghost());
+) -> Result<Act, ModelError> {
+    let work = Work::elements(2 * ids.len() * d, 0);
+    let mut out = home.buffer(ids.len() * d);
+    timed(Op::Gather, Pass::Forward, work, || gather_rows(values(table), d, &ids, &mut out));
+    let out = Act::new(table.device(), out)?;
+    let (name, table) = (out.name(), table.clone());
     record(tape, move |grads| {
-        let grad = take!(grads, &ghost);
-        let mut table_grad = take!(grads, &table);
-        scatter_add_rows(&grad, d, &ids, &mut table_grad);
-        put!(grads, &table, table_grad);
-        Ok(())
+        let grad = name.take(grads)?;
+        add_to(grads, &table, |_, table_grad| {
+            timed(Op::Gather, Pass::Backward, work, || scatter_add_rows(&grad, d, &ids, table_grad));
+        })
+    });
+    Ok(out)
+}
+
+/// Tape op: rows `ids` of an activation `[rows, d]` that has no other consumer.
+pub(crate) fn gather<T: Tape<f32, Cpu>>(
+    tape: &mut T,
+    x: Act,
+    d: usize,
+    ids: Arc<[u32]>,
+) -> Result<Act, ModelError> {
+    let work = Work::elements(2 * ids.len() * d, 0);
+    let mut out = x.workspace().buffer(ids.len() * d);
+    timed(Op::Gather, Pass::Forward, work, || gather_rows(x.values(), d, &ids, &mut out));
+    let out = x.beside(out)?;
+    let (name, x) = (out.name(), x.name());
+    record(tape, move |grads| {
+        let grad = name.take(grads)?;
+        let mut gx = x.take_to_write(grads)?.values;
+        timed(Op::Gather, Pass::Backward, work, || {
+            gx.fill(0.0);
+            scatter_add_rows(&grad, d, &ids, &mut gx);
+        });
+        x.put(grads, gx)
     });
     Ok(out)
 }

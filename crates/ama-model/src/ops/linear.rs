@@ -1,15 +1,16 @@
 //! Linear layers without bias: `y = x W^T`, `W` `[out, in]` as in Hugging Face files.
 //!
-//! Backward: `gx = gy W`, `gW += gy^T x`. Projections of one input (q, k, v; gate, up) are one op, so that the
-//! input's gradient is written once; an output projection adds the residual in the same product.
+//! Backward: `gx = gy W`, `gW += gy^T x`. An output projection adds the residual in the same product; the projections
+//! that follow a norm are one op with it ([`super::norm_project`]).
 
 use dfdx::prelude::*;
 
 use super::gemm::Factor::{Plain, Transposed};
 use super::gemm::gemm;
-use super::tape::{Flat, put, record, take, tensor};
+use super::tape::{Act, Flat, add_to, record};
 use crate::ModelError;
 use crate::access::values;
+use crate::profile::{Op, Pass, Work, timed};
 
 /// `out (+)= x W^T`: `x` `[n, d]`, `w` `[outputs, d]`, `out` `[n, outputs]`; with `add` on top of what is there.
 ///
@@ -38,61 +39,35 @@ pub fn linear_backward(
     gemm(gw, (outputs, d, n), Transposed(gy), Plain(x), true);
 }
 
-/// Tape op: several projections of one input `x` `[n, d]`, which must have no other consumer.
-pub(crate) fn project<T: Tape<f32, Cpu>, const N: usize>(
-    tape: &mut T,
-    x: Flat,
-    d: usize,
-    weights: [&Flat; N],
-) -> Result<[Flat; N], ModelError> {
-    let n = values(&x).len() / d;
-    let mut outs = Vec::with_capacity(N);
-    for w in weights {
-        let ws = values(w);
-        let mut out = vec![0.0; n * (ws.len() / d)];
-        linear_forward(values(&x), ws, d, &mut out, false);
-        outs.push(tensor(&x, out)?);
-    }
-    let outs: [Flat; N] = outs.try_into().expect("one output was pushed per weight");
-    let ghosts = outs.each_ref().map(Tensor::ghost);
-    let weights = weights.map(Clone::clone);
-    record(tape, move |grads| {
-        let mut gx = take!(grads, &x);
-        for (i, (ghost, w)) in ghosts.iter().zip(&weights).enumerate() {
-            let gy = take!(grads, ghost);
-            let mut gw = take!(grads, w);
-            linear_backward(values(&x), values(w), d, &gy, &mut gx, i > 0, &mut gw);
-            put!(grads, w, gw);
-        }
-        put!(grads, &x, gx);
-        Ok(())
-    });
-    Ok(outs)
-}
-
 /// Tape op: `residual + x W^T`; `x` must have no other consumer. The residual's gradient is the output's, moved.
 ///
 /// The residual's other consumers must be *earlier* on the tape than this op (so that their backward comes later and
 /// adds to what is moved in here).
 pub(crate) fn project_onto<T: Tape<f32, Cpu>>(
     tape: &mut T,
-    x: Flat,
+    x: Act,
     d: usize,
     w: &Flat,
-    residual: &Flat,
-) -> Result<Flat, ModelError> {
-    let mut out = values(residual).to_vec();
-    linear_forward(values(&x), values(w), d, &mut out, true);
-    let out = tensor(&x, out)?;
-    let (ghost, w, residual) = (out.ghost(), w.clone(), residual.ghost());
+    residual: &Act,
+) -> Result<Act, ModelError> {
+    let n = x.values().len() / d;
+    let work = Work::product(n, values(w).len() / d, d);
+    let mut out = x.workspace().buffer(residual.values().len());
+    timed(Op::Output, Pass::Forward, work, || {
+        out.copy_from_slice(residual.values());
+        linear_forward(x.values(), values(w), d, &mut out, true);
+    });
+    let out = x.beside(out)?;
+    let (name, w, residual) = (out.name(), w.clone(), residual.name());
     record(tape, move |grads| {
-        let gy = take!(grads, &ghost);
-        let (mut gx, mut gw) = (take!(grads, &x), take!(grads, &w));
-        linear_backward(values(&x), values(&w), d, &gy, &mut gx, false, &mut gw);
-        put!(grads, &x, gx);
-        put!(grads, &w, gw);
-        put!(grads, &residual, gy);
-        Ok(())
+        let (gy, mut gx) = (name.take(grads)?, x.name().take_to_write(grads)?);
+        add_to(grads, &w, |_, gw| {
+            timed(Op::Output, Pass::Backward, work.times(2), || {
+                linear_backward(x.values(), values(&w), d, &gy, &mut gx.values, gx.add, gw);
+            });
+        })?;
+        x.name().put(grads, gx.values)?;
+        residual.put(grads, gy)
     });
     Ok(out)
 }

@@ -2,10 +2,10 @@
 //!
 //! - The **kernels** (`*_forward`, `*_backward`, public) take and fill slices; generation and anybody else who
 //!   has no tape calls them directly.
-//! - The **tape ops** (`tape::*`, for the decoder) allocate the output, run the kernel and, on a tape that
-//!   records, leave a closure that runs the backward kernel. Gradient buffers are moved out of dfdx's
-//!   `Gradients` and back, never copied; an op's output gradient is freed when its closure ends, and so are
-//!   the activations that the closure held.
+//! - The **tape ops** (`tape::*`, for the decoder) take the output from a workspace, run the kernel and, on a tape
+//!   that records, leave a closure that runs the backward kernel. Gradient buffers are moved out of dfdx's
+//!   `Gradients` and back, never copied; an op's output gradient goes back to the workspace when its closure
+//!   ends, and so do the activations that the closure held.
 //!
 //! Matrices are row-major. `n` is the number of packed tokens, `d` the width of the row in question.
 
@@ -14,6 +14,7 @@ pub mod embedding;
 mod gemm;
 pub(crate) mod head;
 pub mod linear;
+pub(crate) mod norm_project;
 pub mod rmsnorm;
 pub mod rope;
 pub mod swiglu;

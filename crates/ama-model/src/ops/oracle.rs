@@ -7,15 +7,18 @@ use std::sync::Arc;
 use dfdx::prelude::*;
 
 use super::attention::{AttentionPlan, Heads, attention, attention_forward};
-use super::embedding::gather;
+use super::embedding::{embed, gather};
 use super::head::{head, seed};
-use super::linear::{project, project_onto};
+use super::linear::project_onto;
+use super::norm_project::norm_project;
 use super::rmsnorm::rmsnorm;
-use super::rope::{RopeTable, rope, rotate};
-use super::swiglu::swiglu;
-use super::tape::{Flat, Grads};
+use super::rope::{RopeTable, rotate};
+use super::swiglu::swiglu_onto;
+use super::tape::{Act, Flat, Grads};
 use crate::PackedView;
 use crate::access::values;
+use crate::profile::Op;
+use crate::workspace::{Buffer, Workspace};
 
 type Taped = OwnedTape<f32, Cpu>;
 type Matrix<T = NoneTape> = Tensor<(usize, usize), f32, Cpu, T>;
@@ -29,9 +32,21 @@ fn matrix(t: &Flat, rows: usize, cols: usize) -> Matrix {
     t.device().tensor_from_vec(values(t).to_vec(), (rows, cols))
 }
 
+/// The tensor's values as an activation.
+fn act(t: &Flat) -> Act {
+    let home = Arc::new(Workspace::default());
+    Act::new(t.device(), Buffer::adopt(&home, values(t).to_vec())).unwrap()
+}
+
+/// Gradient of an activation.
+fn grad(grads: &mut Grads, of: &Act) -> Vec<f32> {
+    of.name().take(grads).unwrap().to_vec()
+}
+
 /// Runs backward from `out` with a fixed pseudo-random upstream gradient.
-fn unwind(mut tape: Taped, out: &Flat) -> Grads {
-    let loss = seed(&mut tape, out.clone(), upstream(values(out).len()), Vec::new()).unwrap();
+fn unwind(mut tape: Taped, out: &Act) -> Grads {
+    let upstream = Buffer::adopt(out.workspace(), upstream(out.values().len()));
+    let loss = seed(&mut tape, out, upstream, Vec::new()).unwrap();
     loss.put_tape(tape).backward()
 }
 
@@ -62,14 +77,26 @@ fn gather_matches() {
         let table = random(&device, rows * d);
         let ids: Vec<u32> = (0..n as u32).map(|i| i * i % rows as u32).collect();
         let mut tape = Taped::default();
-        let got = gather(&mut tape, &table, d, Arc::from(&ids[..])).unwrap();
+        let home = Arc::new(Workspace::default());
+        let got = embed(&mut tape, &home, &table, d, Arc::from(&ids[..])).unwrap();
         let composed = matrix(&table, rows, d);
         let index = device.tensor_from_vec(ids.iter().map(|i| *i as usize).collect(), (n,));
         let want = composed.leaky_trace().gather(index);
-        close("y", values(&got), &want.as_vec());
-        let (got, want) = (unwind(tape, &got), unwind_composed(want));
-        close("g table", &got.get(&table).as_vec(), &want.get(&composed).as_vec());
+        close("y", got.values(), &want.as_vec());
+        let (embedded, want) = (unwind(tape, &got), unwind_composed(want));
+        close("g table", &embedded.get(&table).as_vec(), &want.get(&composed).as_vec());
+
+        let (mut tape, x) = (Taped::default(), act(&table));
+        let again = gather(&mut tape, x.clone(), d, Arc::from(&ids[..])).unwrap();
+        assert_eq!(again.values(), got.values());
+        close("gx", &grad(&mut unwind(tape, &again), &x), &want.get(&composed).as_vec());
     }
+}
+
+fn rmsnorm_composed(x: Matrix<Taped>, w: &Flat, n: usize, d: usize) -> Matrix<Taped> {
+    let mean = x.with_empty_tape().square().mean::<(usize,), Axis<1>>();
+    let scale = (mean + 1e-5).sqrt().recip().broadcast_like::<_, Axis<1>>(&(n, d));
+    x * scale * w.retaped::<Taped>().broadcast_like::<_, Axis<0>>(&(n, d))
 }
 
 #[test]
@@ -78,44 +105,40 @@ fn rmsnorm_matches() {
         let device = Cpu::seed_from_u64(2);
         let (x, w) = (random(&device, n * d), random(&device, d));
         let mut tape = Taped::default();
-        let got = rmsnorm(&mut tape, &x, &w, 1e-5).unwrap();
+        let on = act(&x);
+        let got = rmsnorm(&mut tape, on.clone(), &w, 1e-5).unwrap();
         let composed = matrix(&x, n, d);
-        let traced = composed.leaky_trace();
-        let mean = traced.with_empty_tape().square().mean::<(usize,), Axis<1>>();
-        let scale = (mean + 1e-5).sqrt().recip().broadcast_like::<_, Axis<1>>(&(n, d));
-        let want = traced * scale * w.retaped::<Taped>().broadcast_like::<_, Axis<0>>(&(n, d));
-        close("y", values(&got), &want.as_vec());
-        let (got, want) = (unwind(tape, &got), unwind_composed(want));
-        close("gx", &got.get(&x).as_vec(), &want.get(&composed).as_vec());
+        let want = rmsnorm_composed(composed.leaky_trace(), &w, n, d);
+        close("y", got.values(), &want.as_vec());
+        let (mut got, want) = (unwind(tape, &got), unwind_composed(want));
+        close("gx", &grad(&mut got, &on), &want.get(&composed).as_vec());
         close("gw", &got.get(&w).as_vec(), &want.get(&w).as_vec());
     }
 }
 
 #[test]
 fn projections_match() {
-    for (n, d, a, b) in [(1, 1, 1, 2), (13, 7, 5, 11), (150, 64, 96, 32)] {
+    for (n, d, a) in [(1, 1, 1), (13, 7, 5), (150, 64, 96)] {
         let device = Cpu::seed_from_u64(3);
-        let (x, wa, wb) = (random(&device, n * d), random(&device, a * d), random(&device, b * d));
-        let (wo, residual) = (random(&device, b * a), random(&device, n * b));
-        let mut tape = Taped::default();
-        let [ya, yb] = project(&mut tape, x.clone(), d, [&wa, &wb]).unwrap();
-        let onto = project_onto(&mut tape, ya.clone(), a, &wo, &yb).unwrap();
-        let got = project_onto(&mut tape, onto.clone(), b, &random(&Cpu::seed_from_u64(9), b * b), &residual);
-        let got = got.unwrap();
+        let (x, norm) = (random(&device, n * d), random(&device, d));
+        let (wa, wb, wo) = (random(&device, a * d), random(&device, d * d), random(&device, d * a));
+        let (mut tape, on) = (Taped::default(), act(&x));
+        let [ya, yb] = norm_project(&mut tape, Op::Qkv, &on, (&norm, 1e-5), [&wa, &wb], None).unwrap();
+        // The residual stream: x goes into the norm and past it.
+        let past = project_onto(&mut tape, ya, a, &wo, &on).unwrap();
+        let got = project_onto(&mut tape, past, d, &random(&Cpu::seed_from_u64(9), d * d), &yb).unwrap();
 
-        let wlast = matrix(&random(&Cpu::seed_from_u64(9), b * b), b, b);
-        let (cx, ca, cb) = (matrix(&x, n, d), matrix(&wa, a, d), matrix(&wb, b, d));
-        let (co, cr) = (matrix(&wo, b, a), matrix(&residual, n, b));
+        let last = matrix(&random(&Cpu::seed_from_u64(9), d * d), d, d);
+        let (cx, ca, cb, co) = (matrix(&x, n, d), matrix(&wa, a, d), matrix(&wb, d, d), matrix(&wo, d, a));
         let t = |w: &Matrix| w.retaped::<Taped>().permute::<(usize, usize), Axes2<1, 0>>();
-        let traced = cx.leaky_trace();
-        let want_a = traced.with_empty_tape().matmul(t(&ca));
-        let want_b = traced.matmul(t(&cb));
-        let want = (want_b + want_a.matmul(t(&co))).matmul(t(&wlast)) + cr.retaped::<Taped>();
-        close("y", values(&got), &want.as_vec());
-        let (got, want) = (unwind(tape, &got), unwind_composed(want));
-        for (what, flat, composed) in
-            [("gx", &x, &cx), ("gwa", &wa, &ca), ("gwb", &wb, &cb), ("gwo", &wo, &co), ("gr", &residual, &cr)]
-        {
+        let h = rmsnorm_composed(cx.leaky_trace(), &norm, n, d);
+        let past = h.with_empty_tape().matmul(t(&ca)).matmul(t(&co)) + cx.retaped::<Taped>();
+        let want = past.matmul(t(&last)) + h.matmul(t(&cb));
+        close("y", got.values(), &want.as_vec());
+        let (mut got, want) = (unwind(tape, &got), unwind_composed(want));
+        close("gx", &grad(&mut got, &on), &want.get(&cx).as_vec());
+        close("g norm", &got.get(&norm).as_vec(), &want.get(&norm).as_vec());
+        for (what, flat, composed) in [("gwa", &wa, &ca), ("gwb", &wb, &cb), ("gwo", &wo, &co)] {
             close(what, &got.get(flat).as_vec(), &want.get(composed).as_vec());
         }
     }
@@ -123,26 +146,36 @@ fn projections_match() {
 
 #[test]
 fn swiglu_matches() {
-    for n in [1, 37, 40_000] {
+    for (n, inner, d) in [(1, 1, 1), (37, 5, 3), (400, 100, 16)] {
         let device = Cpu::seed_from_u64(4);
-        let (gate, up) = (random(&device, n), random(&device, n));
+        let (gate, up) = (random(&device, n * inner), random(&device, n * inner));
+        let (w, x) = (random(&device, d * inner), random(&device, n * d));
         let mut tape = Taped::default();
-        let got = swiglu(&mut tape, gate.clone(), up.clone()).unwrap();
-        let traced = gate.leaky_trace();
-        let want = traced.with_empty_tape().sigmoid() * traced * up.retaped::<Taped>();
-        close("y", values(&got), &want.as_vec());
-        let (got, want) = (unwind(tape, &got), unwind_composed(want));
-        close("g gate", &got.get(&gate).as_vec(), &want.get(&gate).as_vec());
-        close("g up", &got.get(&up).as_vec(), &want.get(&up).as_vec());
+        let [g, u, residual] = [&gate, &up, &x].map(act);
+        let got = swiglu_onto(&mut tape, [g.clone(), u.clone()], inner, &w, &residual).unwrap();
+        let (cg, cu, cw) = (matrix(&gate, n, inner), matrix(&up, n, inner), matrix(&w, d, inner));
+        let traced = cg.leaky_trace();
+        let y = traced.with_empty_tape().sigmoid() * traced * cu.retaped::<Taped>();
+        let want = y.matmul(cw.retaped::<Taped>().permute::<(usize, usize), Axes2<1, 0>>())
+            + matrix(&x, n, d).retaped::<Taped>();
+        close("y", got.values(), &want.as_vec());
+        let (mut got, want) = (unwind(tape, &got), unwind_composed(want));
+        close("g gate", &grad(&mut got, &g), &want.get(&cg).as_vec());
+        close("g up", &grad(&mut got, &u), &want.get(&cu).as_vec());
+        close("gw", &got.get(&w).as_vec(), &want.get(&cw).as_vec());
+        assert_eq!(grad(&mut got, &residual), upstream(n * d), "the residual's gradient is the output's");
     }
 }
 
 #[test]
 fn swiglu_is_finite_far_out() {
     let gate: Vec<f32> = [-1e30f32, -200.0, -88.0, -0.0, 88.0, 200.0, 1e30].to_vec();
-    let (mut out, mut gy, mut gg) = (vec![0.0; 7], vec![1.0; 7], vec![0.0; 7]);
+    let (mut out, mut gy, mut gg, mut again) = ([0.0; 7], [1.0; 7], [0.0; 7], [0.0; 7]);
     super::swiglu::swiglu_forward(&gate, &[1.0; 7], &mut out);
-    super::swiglu::swiglu_backward(&gate, &[1.0; 7], &mut gy, &mut gg);
+    super::swiglu::swiglu_backward(&gate, &[1.0; 7], &mut gy, &mut gg, &mut again);
+    for (y, again) in out.iter().zip(&again) {
+        assert!((y - again).abs() <= 1e-6 * y.abs(), "{y} and {again}");
+    }
     for (g, y) in gate.iter().zip(&out) {
         assert!((y - g.max(0.0)).abs() <= 1e-6 * g.abs(), "silu({g}) = {y}");
     }
@@ -187,17 +220,16 @@ fn rope_matches_and_its_inverse_undoes_it() {
         let start = values(&x).to_vec();
         let positions: Vec<u32> = (0..n as u32).map(|i| i * 5 % 41).collect();
         let table = rope_table(dim / 2, 41);
-        let mut tape = Taped::default();
-        let copy = device.tensor_from_vec(start.clone(), (start.len(),));
-        let got = rope(&mut tape, copy, &Arc::from(&positions[..]), &Arc::new(table.clone()));
+        let mut got = start.clone();
+        rotate(&mut got, &positions, &table, false);
         let composed: Cube = device.tensor_from_vec(start.clone(), (n, heads, dim));
         let want = rope_composed(composed.leaky_trace(), &positions);
-        close("y", values(&got), &want.as_vec());
-        let (grads, want) = (unwind(tape, &got), unwind_composed(want));
-        close("gx", &grads.get(&got).as_vec(), &want.get(&composed).as_vec());
-        let mut back = values(&got).to_vec();
-        rotate(&mut back, &positions, &table, true);
-        close("there and back", &back, &start);
+        close("y", &got, &want.as_vec());
+        let (mut gx, want) = (upstream(start.len()), unwind_composed(want));
+        rotate(&mut gx, &positions, &table, true);
+        close("gx", &gx, &want.get(&composed).as_vec());
+        rotate(&mut got, &positions, &table, true);
+        close("there and back", &got, &start);
     }
 }
 
@@ -208,14 +240,15 @@ fn head_matches() {
         let (x, w) = (random(&device, n * d), random(&device, vocab * d));
         let targets: Vec<u32> = (0..n as u32).map(|i| i * 17 % vocab as u32).collect();
         let mut tape = Taped::default();
-        let got = head(&mut tape, x.clone(), d, &w, Arc::from(&targets[..]), bytes).unwrap();
+        let on = act(&x);
+        let got = head(&mut tape, on.clone(), d, &w, Arc::from(&targets[..]), bytes).unwrap();
         let (cx, cw) = (matrix(&x, n, d), matrix(&w, vocab, d));
         let logits = cx.leaky_trace().matmul(cw.retaped::<Taped>().permute::<(usize, usize), Axes2<1, 0>>());
         let index = device.tensor_from_vec(targets.iter().map(|t| *t as usize).collect(), (n,));
         let want = logits.log_softmax::<Axis<1>>().select(index);
-        close("logp", values(&got), &want.as_vec());
-        let (got, want) = (unwind(tape, &got), unwind_composed(want));
-        close("gx", &got.get(&x).as_vec(), &want.get(&cx).as_vec());
+        close("logp", got.values(), &want.as_vec());
+        let (mut got, want) = (unwind(tape, &got), unwind_composed(want));
+        close("gx", &grad(&mut got, &on), &want.get(&cx).as_vec());
         close("gw", &got.get(&w).as_vec(), &want.get(&cw).as_vec());
     }
 }
@@ -268,7 +301,8 @@ fn attention_matches_dense_masked_softmax() {
         let q = random(&device, n * query * dim);
         let (k, v) = (random(&device, n * kv * dim), random(&device, n * kv * dim));
         let mut tape = Taped::default();
-        let got = attention(&mut tape, [q.clone(), k.clone(), v.clone()], heads, &plan).unwrap();
+        let on = [&q, &k, &v].map(act);
+        let got = attention(&mut tape, on.clone(), heads, &plan).unwrap();
 
         let cube =
             |t: &Flat, heads: usize| -> Cube { device.tensor_from_vec(values(t).to_vec(), (n, heads, dim)) };
@@ -287,14 +321,14 @@ fn attention_matches_dense_masked_softmax() {
             + mask.retaped::<Taped>().broadcast_like::<_, Axis<0>>(&(query, n, n));
         let mixed = scores.softmax::<Axis<2>>().matmul(repeated(&cv));
         let want = mixed.permute::<(usize, usize, usize), Axes3<1, 0, 2>>();
-        close("o", values(&got), &want.as_vec());
-        let (got, want) = (unwind(tape, &got), {
+        close("o", got.values(), &want.as_vec());
+        let (mut got, want) = (unwind(tape, &got), {
             let flat = want.reshape_like(&(n * query * dim,));
             unwind_composed(flat)
         });
-        close("gq", &got.get(&q).as_vec(), &want.get(&cq).as_vec());
-        close("gk", &got.get(&k).as_vec(), &want.get(&ck).as_vec());
-        close("gv", &got.get(&v).as_vec(), &want.get(&cv).as_vec());
+        for (what, on, composed) in [("gq", &on[0], &cq), ("gk", &on[1], &ck), ("gv", &on[2], &cv)] {
+            close(what, &grad(&mut got, on), &want.get(composed).as_vec());
+        }
     }
 }
 
@@ -329,10 +363,11 @@ fn attention_gradients_match_central_differences() {
     let n = plan.rows();
     let tensors = [random(&device, n * 16), random(&device, n * 8), random(&device, n * 8)];
     let mut tape = Taped::default();
-    let got = attention(&mut tape, tensors.clone(), heads, &plan).unwrap();
-    let grads = unwind(tape, &got);
+    let on = tensors.each_ref().map(act);
+    let got = attention(&mut tape, on.clone(), heads, &plan).unwrap();
+    let mut grads = unwind(tape, &got);
     let exact = tensors.each_ref().map(|t| values(t).iter().map(|v| f64::from(*v)).collect::<Vec<f64>>());
-    for (which, tensor) in tensors.iter().enumerate() {
+    for (which, on) in on.iter().enumerate() {
         let difference = |i: usize| {
             let loss = |step: f64| {
                 let mut moved = exact.clone();
@@ -342,7 +377,7 @@ fn attention_gradients_match_central_differences() {
             ((loss(1e-4) - loss(-1e-4)) / 2e-4) as f32
         };
         let want: Vec<f32> = (0..exact[which].len()).map(difference).collect();
-        close(["gq", "gk", "gv"][which], &grads.get(tensor).as_vec(), &want);
+        close(["gq", "gk", "gv"][which], &grad(&mut grads, on), &want);
     }
 }
 

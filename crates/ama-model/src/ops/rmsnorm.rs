@@ -8,9 +8,10 @@ use dfdx::prelude::*;
 use rayon::prelude::*;
 
 use super::rows_per_task;
-use super::tape::{Flat, put, record, take, tensor};
+use super::tape::{Act, Flat, add_to, record};
 use crate::ModelError;
 use crate::access::values;
+use crate::profile::{Op, Pass, Work, timed};
 use crate::simd::{LANES, add_lanes, dot, fma, kernel};
 
 kernel! {
@@ -27,7 +28,18 @@ kernel! {
 }
 
 kernel! {
-    fn backward_rows(x: &'a [f32], w: &'a [f32], scale: &'a [f32], gy: &'a [f32], gx: &'a mut [f32],
+    fn apply_rows(x: &'a [f32], w: &'a [f32], scale: &'a [f32], out: &'a mut [f32]) -> () {
+        let d = w.len();
+        for ((x, y), &s) in x.chunks_exact(d).zip(out.chunks_exact_mut(d)).zip(scale) {
+            for ((y, x), w) in y.iter_mut().zip(x).zip(w) {
+                *y = *x * s * *w;
+            }
+        }
+    }
+}
+
+kernel! {
+    fn backward_rows(x: &'a [f32], w: &'a [f32], scale: &'a [f32], gy: &'a [f32], gx: &'a mut [f32], add: bool,
                      gw: &'a mut [f32]) -> () {
         let d = w.len();
         let rows = x.chunks_exact(d).zip(gy.chunks_exact(d)).zip(gx.chunks_exact_mut(d)).zip(scale);
@@ -47,7 +59,8 @@ kernel! {
             let c = add_lanes(lanes, tail) / d as f32 * s * s;
             for ((((gx, gw), gy), x), w) in gx.iter_mut().zip(gw.iter_mut()).zip(gy).zip(x).zip(w) {
                 *gw = fma::<S>(*gy * *x, s, *gw);
-                *gx = fma::<S>(s, *gy * *w - *x * c, *gx);
+                let more = *gy * *w - *x * c;
+                *gx = if add { fma::<S>(s, more, *gx) } else { s * more };
             }
         }
     }
@@ -68,11 +81,35 @@ pub fn rmsnorm_forward(x: &[f32], w: &[f32], eps: f32, out: &mut [f32], scale: &
     tasks.for_each(|((x, out), scale)| forward_rows(x, w, eps, out, scale));
 }
 
-/// Adds the gradients with respect to `x` and `w` to `gx` `[n, d]` and `gw` `[d]`.
+/// As [`rmsnorm_forward`] with the scales of a forward pass.
 ///
 /// # Panics
 /// If a length does not fit.
-pub fn rmsnorm_backward(x: &[f32], w: &[f32], scale: &[f32], gy: &[f32], gx: &mut [f32], gw: &mut [f32]) {
+pub fn rmsnorm_apply(x: &[f32], w: &[f32], scale: &[f32], out: &mut [f32]) {
+    let d = w.len();
+    assert!(x.len() == out.len() && x.len() == scale.len() * d, "x, out [n, d]; scale [n]; w [d]");
+    let rows = rows_per_task(d);
+    if scale.len() <= rows {
+        return apply_rows(x, w, scale, out);
+    }
+    let tasks = x.par_chunks(rows * d).zip(out.par_chunks_mut(rows * d)).zip(scale.par_chunks(rows));
+    tasks.for_each(|((x, out), scale)| apply_rows(x, w, scale, out));
+}
+
+/// The gradient with respect to `x`, written to `gx` `[n, d]` (or added, with `add`); the one with respect to `w` is added
+/// to `gw` `[d]`.
+///
+/// # Panics
+/// If a length does not fit.
+pub fn rmsnorm_backward(
+    x: &[f32],
+    w: &[f32],
+    scale: &[f32],
+    gy: &[f32],
+    gx: &mut [f32],
+    add: bool,
+    gw: &mut [f32],
+) {
     let d = w.len();
     assert!(
         x.len() == gy.len() && x.len() == gx.len() && x.len() == scale.len() * d,
@@ -81,14 +118,14 @@ pub fn rmsnorm_backward(x: &[f32], w: &[f32], scale: &[f32], gy: &[f32], gx: &mu
     assert_eq!(gw.len(), d, "gw [d]");
     let rows = rows_per_task(d);
     if scale.len() <= rows {
-        return backward_rows(x, w, scale, gy, gx, gw);
+        return backward_rows(x, w, scale, gy, gx, add, gw);
     }
     let inputs = x.par_chunks(rows * d).zip(gy.par_chunks(rows * d)).zip(scale.par_chunks(rows));
     let partial: Vec<Vec<f32>> = inputs
         .zip(gx.par_chunks_mut(rows * d))
         .map(|(((x, gy), scale), gx)| {
             let mut gw = vec![0.0; d];
-            backward_rows(x, w, scale, gy, gx, &mut gw);
+            backward_rows(x, w, scale, gy, gx, add, &mut gw);
             gw
         })
         .collect();
@@ -99,26 +136,28 @@ pub fn rmsnorm_backward(x: &[f32], w: &[f32], scale: &[f32], gy: &[f32], gx: &mu
     }
 }
 
-/// Tape op: `x` `[n, d]`, `w` `[d]`.
+/// Tape op: `x` `[n, d]`, `w` `[d]`; `x` must have no other consumer.
 pub(crate) fn rmsnorm<T: Tape<f32, Cpu>>(
     tape: &mut T,
-    x: &Flat,
+    x: Act,
     w: &Flat,
     eps: f32,
-) -> Result<Flat, ModelError> {
-    let (xs, ws) = (values(x), values(w));
-    let mut out = vec![0.0; xs.len()];
-    let mut scale = vec![0.0; xs.len() / ws.len()];
-    rmsnorm_forward(xs, ws, eps, &mut out, &mut scale);
-    let out = tensor(x, out)?;
-    let (ghost, x, w) = (out.ghost(), x.clone(), w.clone());
+) -> Result<Act, ModelError> {
+    let (n, home) = (x.values().len() / values(w).len(), x.workspace());
+    let (mut out, mut scale) = (home.buffer(x.values().len()), home.buffer(n));
+    timed(Op::Norm, Pass::Forward, Work::elements(2 * out.len(), 3), || {
+        rmsnorm_forward(x.values(), values(w), eps, &mut out, &mut scale);
+    });
+    let out = x.beside(out)?;
+    let (name, w) = (out.name(), w.clone());
     record(tape, move |grads| {
-        let gy = take!(grads, &ghost);
-        let (mut gx, mut gw) = (take!(grads, &x), take!(grads, &w));
-        rmsnorm_backward(values(&x), values(&w), &scale, &gy, &mut gx, &mut gw);
-        put!(grads, &x, gx);
-        put!(grads, &w, gw);
-        Ok(())
+        let (gy, mut gx) = (name.take(grads)?, x.name().take_to_write(grads)?);
+        add_to(grads, &w, |_, gw| {
+            timed(Op::Norm, Pass::Backward, Work::elements(4 * gy.len(), 6), || {
+                rmsnorm_backward(x.values(), values(&w), &scale, &gy, &mut gx.values, gx.add, gw);
+            });
+        })?;
+        x.name().put(grads, gx.values)
     });
     Ok(out)
 }

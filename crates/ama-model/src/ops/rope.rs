@@ -4,14 +4,9 @@
 //! with `t = position * inv_freq_i`. The rotation is orthogonal, so its backward is the rotation by `-t`; both are
 //! done in place.
 
-use std::sync::Arc;
-
-use dfdx::prelude::*;
 use rayon::prelude::*;
 
 use super::rows_per_task;
-use super::tape::{Flat, put, record, take};
-use crate::access::values_mut;
 use crate::simd::kernel;
 
 /// Cosines and sines of every position up to a length, `[positions, head_dim / 2]` each.
@@ -97,22 +92,4 @@ pub fn rotate(x: &mut [f32], positions: &[u32], table: &RopeTable, inverse: bool
     x.par_chunks_mut(rows * width)
         .zip(positions.par_chunks(rows))
         .for_each(|(x, positions)| rotate_rows(x, width, positions, table, sign));
-}
-
-/// Tape op, in place: the result is the operand, and so is its gradient.
-pub(crate) fn rope<T: Tape<f32, Cpu>>(
-    tape: &mut T,
-    mut x: Flat,
-    positions: &Arc<[u32]>,
-    table: &Arc<RopeTable>,
-) -> Flat {
-    rotate(values_mut(&mut x), positions, table, false);
-    let (ghost, positions, table) = (x.ghost(), Arc::clone(positions), Arc::clone(table));
-    record(tape, move |grads| {
-        let mut grad = take!(grads, &ghost);
-        rotate(&mut grad, &positions, &table, true);
-        put!(grads, &ghost, grad);
-        Ok(())
-    });
-    x
 }

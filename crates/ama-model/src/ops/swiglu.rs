@@ -6,9 +6,13 @@ use dfdx::prelude::*;
 use rayon::prelude::*;
 
 use super::GRAIN;
-use super::tape::{Flat, put, record, take, tensor};
+use super::gemm::Factor::{Plain, Transposed};
+use super::gemm::gemm;
+use super::linear::linear_forward;
+use super::tape::{Act, Flat, add_to, record};
 use crate::ModelError;
 use crate::access::values;
+use crate::profile::{Op, Pass, Work, timed};
 use crate::simd::{exp, fma, kernel};
 
 kernel! {
@@ -20,12 +24,14 @@ kernel! {
 }
 
 kernel! {
-    fn backward_block(gate: &'a [f32], up: &'a [f32], gy: &'a mut [f32], ggate: &'a mut [f32]) -> () {
-        for (((g, u), gy), gg) in gate.iter().zip(up).zip(gy).zip(ggate) {
+    fn backward_block(gate: &'a [f32], up: &'a [f32], gy: &'a mut [f32], ggate: &'a mut [f32],
+                      y: &'a mut [f32]) -> () {
+        for ((((g, u), gy), gg), y) in gate.iter().zip(up).zip(gy).zip(ggate).zip(y) {
             let sigma = 1.0 / (1.0 + exp::<S>(-*g));
             let silu = *g * sigma;
             *gg = *gy * *u * sigma * fma::<S>(*g, 1.0 - sigma, 1.0);
             *gy *= silu;
+            *y = silu * *u;
         }
     }
 }
@@ -43,36 +49,68 @@ pub fn swiglu_forward(gate: &[f32], up: &[f32], out: &mut [f32]) {
     tasks.for_each(|((out, gate), up)| forward_block(gate, up, out));
 }
 
-/// Writes the gradient of `gate` to `ggate` and turns `gy`, the gradient of the output, into that of `up`.
+/// Writes the gradient of `gate` to `ggate`, turns `gy`, the gradient of the output, into that of `up`, and writes the
+/// output itself, `silu(gate) up`, to `y` once more.
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn swiglu_backward(gate: &[f32], up: &[f32], gy: &mut [f32], ggate: &mut [f32]) {
-    assert!(
-        gate.len() == up.len() && gate.len() == gy.len() && gate.len() == ggate.len(),
-        "all have one shape"
-    );
-    if gate.len() <= GRAIN {
-        return backward_block(gate, up, gy, ggate);
+pub fn swiglu_backward(gate: &[f32], up: &[f32], gy: &mut [f32], ggate: &mut [f32], y: &mut [f32]) {
+    let n = gate.len();
+    assert!(up.len() == n && gy.len() == n && ggate.len() == n && y.len() == n, "all have one shape");
+    if n <= GRAIN {
+        return backward_block(gate, up, gy, ggate, y);
     }
     let inputs = gate.par_chunks(GRAIN).zip(up.par_chunks(GRAIN));
-    let tasks = inputs.zip(gy.par_chunks_mut(GRAIN)).zip(ggate.par_chunks_mut(GRAIN));
-    tasks.for_each(|(((gate, up), gy), ggate)| backward_block(gate, up, gy, ggate));
+    let outputs = gy.par_chunks_mut(GRAIN).zip(ggate.par_chunks_mut(GRAIN)).zip(y.par_chunks_mut(GRAIN));
+    inputs.zip(outputs).for_each(|((gate, up), ((gy, ggate), y))| backward_block(gate, up, gy, ggate, y));
 }
 
-/// Tape op. `gate` and `up` must have no other consumer: their gradients are written, not added to.
-pub(crate) fn swiglu<T: Tape<f32, Cpu>>(tape: &mut T, gate: Flat, up: Flat) -> Result<Flat, ModelError> {
-    let mut out = vec![0.0; values(&gate).len()];
-    swiglu_forward(values(&gate), values(&up), &mut out);
-    let out = tensor(&gate, out)?;
-    let ghost = out.ghost();
+/// Tape op: `residual + swiglu(gate, up) W^T`, `gate` and `up` `[n, inner]`, `w` `[d, inner]`, `residual` `[n, d]`.
+///
+/// `gate` and `up` must have no other consumer; the residual's other consumers as in
+/// [`super::linear::project_onto`]. `silu(gate) up` is not kept: the backward pass computes it again.
+pub(crate) fn swiglu_onto<T: Tape<f32, Cpu>>(
+    tape: &mut T,
+    [gate, up]: [Act; 2],
+    inner: usize,
+    w: &Flat,
+    residual: &Act,
+) -> Result<Act, ModelError> {
+    let (elements, home) = (gate.values().len(), gate.workspace());
+    let product = Work::product(elements / inner, values(w).len() / inner, inner);
+    let (mut y, mut out) = (home.buffer(elements), home.buffer(residual.values().len()));
+    timed(Op::Swiglu, Pass::Forward, Work::elements(3 * elements, 10), || {
+        swiglu_forward(gate.values(), up.values(), &mut y);
+    });
+    timed(Op::Down, Pass::Forward, product, || {
+        out.copy_from_slice(residual.values());
+        linear_forward(&y, values(w), inner, &mut out, true);
+    });
+    drop(y);
+    let out = residual.beside(out)?;
+    let (name, w, residual) = (out.name(), w.clone(), residual.name());
     record(tape, move |grads| {
-        let mut gy = take!(grads, &ghost);
-        let mut ggate = take!(grads, &gate);
-        swiglu_backward(values(&gate), values(&up), &mut gy, &mut ggate);
-        put!(grads, &gate, ggate);
-        put!(grads, &up, gy);
-        Ok(())
+        let home = gate.workspace();
+        let gy = name.take(grads)?;
+        let (mut y, mut gup, mut ggate) =
+            (home.buffer(elements), home.buffer(elements), home.buffer(elements));
+        let n = elements / inner;
+        let d = gy.len() / n.max(1);
+        // gup holds the gradient of silu(gate) up until the kernel turns it into that of up.
+        timed(Op::Down, Pass::Backward, product, || {
+            gemm(&mut gup, (n, inner, d), Plain(&gy), Plain(values(&w)), false);
+        });
+        timed(Op::Swiglu, Pass::Backward, Work::elements(6 * elements, 15), || {
+            swiglu_backward(gate.values(), up.values(), &mut gup, &mut ggate, &mut y);
+        });
+        add_to(grads, &w, |_, gw| {
+            timed(Op::Down, Pass::Backward, product, || {
+                gemm(gw, (d, inner, n), Transposed(&gy), Plain(&y), true);
+            });
+        })?;
+        gate.name().put(grads, ggate)?;
+        up.name().put(grads, gup)?;
+        residual.put(grads, gy)
     });
     Ok(out)
 }

@@ -1,5 +1,7 @@
 //! Who attends to whom in a packed batch, worked out once and used by every layer.
 
+use super::Heads;
+use crate::profile::Work;
 use crate::{ModelError, PackedView};
 
 /// Consecutive packed rows.
@@ -100,6 +102,16 @@ impl AttentionPlan {
     #[must_use]
     pub fn positions(&self) -> &[u32] {
         &self.positions
+    }
+
+    /// What the forward pass has to compute and to move: scores and weighted sums of the visible keys only.
+    pub(crate) fn work(&self, heads: Heads) -> Work {
+        let segments = self.groups.iter().flat_map(|group| &group.segments);
+        let scores: usize =
+            segments.map(|s| s.own().len * s.prefix_len() + s.own().len * (s.own().len + 1) / 2).sum();
+        let floats = 2 * self.rows() * heads.dim * (heads.query + heads.kv);
+        let flops = 4 * (scores * heads.query * heads.dim) as u64;
+        Work { flops, bytes: 4 * floats as u64 }
     }
 
     /// Group and row within it of a packed row.
