@@ -5,26 +5,19 @@
 //! times 2 is GFLOP/s; the fused way spends a product more to recompute logits.
 #![allow(missing_docs, reason = "criterion's macros generate undocumented items")]
 
+mod common;
+
 use std::hint::black_box;
 use std::time::Duration;
 
 use ama_loss::gemm::{MatMut, MatRef, matmul};
 use ama_loss::{HeadShape, LinearLogp, LossError, Recompute, Threads};
+use common::uniform;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rayon::prelude::*;
 
 /// Logits of the fused way; less than all of the second shape.
 const BUDGET: usize = 64 << 20;
-
-fn uniform(seed: u64, n: usize, scale: f32) -> Vec<f32> {
-    let mut z = seed;
-    (0..n)
-        .map(|_| {
-            z = z.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            ((z >> 40) as f32 / (1u32 << 23) as f32 - 1.0) * scale
-        })
-        .collect()
-}
 
 /// Log-softmax in place and gather, one row a task.
 fn naive_log_softmax(logits: &mut [f32], targets: &[u32], vocab: usize) -> Vec<f32> {

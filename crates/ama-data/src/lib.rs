@@ -51,6 +51,8 @@ pub mod tokenise;
 
 pub mod store;
 
+mod order;
+
 pub mod sampler;
 
 pub mod pack;

@@ -1,19 +1,20 @@
 //! What comes next: shuffled epochs per task and the batches drawn from them, resumable to the same bits.
 //!
-//! Every order is a function of seed, stream and epoch alone, and a saved state is a handful of counters. The
-//! generator is ChaCha8 and the shuffle is written out here, so that no update of a dependency changes a run.
+//! Every order is a function of seed, stream and epoch alone, and a saved state is a handful of counters. Memory does not
+//! grow with the number of examples: orders are held up to 65,536 examples and computed index by index beyond.
 
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use rand_chacha::rand_core::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::error::DataError;
+use crate::order::{EpochOrder, HELD_EXAMPLES, generator};
 
 /// The order of an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
-    /// Another uniformly random permutation in every epoch.
+    /// Another random permutation in every epoch.
     #[default]
     Shuffled,
     /// The order of the file, in every epoch.
@@ -48,8 +49,10 @@ pub struct EpochSampler {
     len: u32,
     epoch: u64,
     position: u32,
-    /// The permutation of this epoch; empty in file order.
-    permutation: Vec<u32>,
+    /// Whether a shuffled order is held in memory.
+    held: bool,
+    /// The order of this epoch.
+    places: EpochOrder,
 }
 
 impl EpochSampler {
@@ -59,11 +62,16 @@ impl EpochSampler {
     /// [`DataError::EmptyTask`] for `len = 0` (naming `stream` as the task), [`DataError::TooManyExamples`] for
     /// more than `u32::MAX`.
     pub fn new(len: usize, seed: u64, stream: u64, order: Order) -> Result<Self, DataError> {
+        Self::with_memory(len, seed, stream, order, len <= HELD_EXAMPLES)
+    }
+
+    fn with_memory(len: usize, seed: u64, stream: u64, order: Order, held: bool) -> Result<Self, DataError> {
         if len == 0 {
             return Err(DataError::EmptyTask { task: usize::try_from(stream).unwrap_or(usize::MAX) });
         }
         let len = u32::try_from(len).map_err(|_| DataError::TooManyExamples { len })?;
-        let mut sampler = Self { seed, stream, order, len, epoch: 0, position: 0, permutation: Vec::new() };
+        let places = EpochOrder::File;
+        let mut sampler = Self { seed, stream, order, len, epoch: 0, position: 0, held, places };
         sampler.shuffle();
         Ok(sampler)
     }
@@ -79,9 +87,9 @@ impl EpochSampler {
             self.position = 0;
             self.shuffle();
         }
-        let at = self.position as usize;
+        let index = self.places.at(self.position);
         self.position += 1;
-        self.permutation.get(at).map_or(at, |&index| index as usize)
+        index as usize
     }
 
     /// Number of indices.
@@ -109,36 +117,13 @@ impl EpochSampler {
         Ok(())
     }
 
-    /// Fisher-Yates (Durstenfeld's form) from a generator keyed by seed, stream and epoch.
+    /// Sets the order of the epoch that begins.
     fn shuffle(&mut self) {
-        if self.order == Order::File {
-            return;
-        }
-        let mut rng = generator("ama-data 2025 epoch order v1", &[self.seed, self.stream, self.epoch]);
-        self.permutation.clear();
-        self.permutation.extend(0..self.len);
-        for i in (1..self.len).rev() {
-            self.permutation.swap(i as usize, below(&mut rng, i + 1) as usize);
-        }
-    }
-}
-
-/// A generator that depends on a purpose and some numbers only.
-fn generator(purpose: &str, numbers: &[u64]) -> ChaCha8Rng {
-    let mut hasher = blake3::Hasher::new_derive_key(purpose);
-    for number in numbers {
-        hasher.update(&number.to_le_bytes());
-    }
-    ChaCha8Rng::from_seed(*hasher.finalize().as_bytes())
-}
-
-/// A uniform integer in `0..bound`, without bias (Lemire 2019, arXiv:1805.10941).
-fn below(rng: &mut ChaCha8Rng, bound: u32) -> u32 {
-    let threshold = bound.wrapping_neg() % bound;
-    loop {
-        let product = u64::from(rng.next_u32()) * u64::from(bound);
-        if product as u32 >= threshold {
-            return (product >> 32) as u32;
+        let key = [self.seed, self.stream, self.epoch];
+        match (self.order, self.held) {
+            (Order::File, _) => {}
+            (Order::Shuffled, true) => self.places.shuffle(self.len, key),
+            (Order::Shuffled, false) => self.places = EpochOrder::keyed(self.len, key),
         }
     }
 }
@@ -168,7 +153,7 @@ pub struct SamplerState {
 
 impl SamplerState {
     /// The version that this crate writes.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 }
 
 /// Draws batches over several tasks.
@@ -201,15 +186,18 @@ impl BatchSampler {
         if sizes.is_empty() {
             return Err(DataError::EmptyTask { task: 0 });
         }
-        let tasks = (0..).zip(sizes).map(|(task, &len)| EpochSampler::new(len, seed, task, order));
-        let tasks = tasks.collect::<Result<Vec<_>, _>>()?;
         let mut union = 0_usize;
         let mut starts = Vec::with_capacity(sizes.len());
         for &size in sizes {
             starts.push(union);
             union = union.saturating_add(size);
         }
-        let pooled = EpochSampler::new(union, seed, POOLED_STREAM, order)?;
+        // One decision for all: a thousand small tasks are a large data set.
+        let epochs =
+            |len, stream| EpochSampler::with_memory(len, seed, stream, order, union <= HELD_EXAMPLES);
+        let tasks = (0..).zip(sizes).map(|(task, &len)| epochs(len, task));
+        let tasks = tasks.collect::<Result<Vec<_>, _>>()?;
+        let pooled = epochs(union, POOLED_STREAM)?;
         let task_rng = generator("ama-data 2025 task draws v1", &[seed]);
         Ok(Self { seed, order, tasks, starts, pooled, rotation: 0, task_draws: 0, task_rng })
     }

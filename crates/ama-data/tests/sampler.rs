@@ -57,6 +57,35 @@ fn the_order_is_stable() {
     let orders: [Vec<usize>; 2] =
         [(0..10).map(|_| sampler.next()).collect(), (0..10).map(|_| sampler.next()).collect()];
     assert_eq!(orders, [[2, 7, 3, 9, 6, 0, 1, 5, 8, 4], [8, 7, 2, 6, 0, 4, 5, 9, 1, 3]]);
+    let mut sampler = EpochSampler::new(100_000, 42, 1, Order::Shuffled).unwrap();
+    for want in [
+        [59781, 5228, 11890, 45910, 12207, 92517, 64043, 21615, 12901, 67738],
+        [42295, 52158, 60715, 35845, 31442, 60321, 51293, 59559, 67362, 89136],
+    ] {
+        let order: Vec<usize> = (0..100_000).map(|_| sampler.next()).collect();
+        assert_eq!(order[..10], want);
+    }
+}
+
+/// Beyond 65,536 examples in all, orders are computed and not held: the same walks, also of small tasks.
+#[test]
+fn large_data_sets_are_walked_in_epochs_too() {
+    let sizes = [70_000, 3, 1, 400];
+    let mut sampler = BatchSampler::new(&sizes, 5, Order::Shuffled).unwrap();
+    for _ in 0..2 {
+        let mut epoch = sampler.pooled(70_404);
+        epoch.sort_unstable_by_key(|draw| (draw.task, draw.index));
+        assert!(epoch.windows(2).all(|pair| pair[0] != pair[1]));
+    }
+    let mut seen = vec![0; 400];
+    for _ in 0..4 * 400 {
+        let draws = sampler.stratified(4);
+        seen[draws[3].index] += 1;
+    }
+    assert!(seen.into_iter().all(|times| times == 4));
+    let mut resumed = BatchSampler::restore(&sizes, &sampler.state()).unwrap();
+    assert_eq!(resumed.stratified(48), sampler.stratified(48));
+    assert_eq!(resumed.pooled(48), sampler.pooled(48));
 }
 
 #[test]

@@ -19,8 +19,8 @@ use crate::tokenizer::PairTokenizer;
 /// Rows that are tokenised at a time, by all threads of the current rayon pool.
 const CHUNK_ROWS: usize = 512;
 
-/// Ids that are sorted at a time to count duplicates: 16 MiB of them.
-const IDS_AT_A_TIME: u64 = 1 << 20;
+/// Ids that are sorted at a time to count duplicates: 4 MiB of them.
+const IDS_AT_A_TIME: u64 = 1 << 18;
 
 /// What became of the rows of a data set: nothing is dropped or cut without being counted here.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

@@ -1,31 +1,14 @@
 //! Tokenised examples on disk, memory-mapped: memory does not grow with their number.
-//!
-//! # Safety of the memory map
-//! This is the crate's one file with `unsafe`, and it is two calls. The first maps a file, read-only and shared. A map is undefined
-//! behaviour if the file changes under it. Stores are never changed in place: a build writes a temporary file and
-//! renames it over the old one, whose contents live on, unlinked, as long as somebody maps them. What remains is
-//! somebody else writing into or cutting a store by hand while it is in use. Ids read then could be wrong, and a
-//! page cut away ends the process (SIGBUS); but no length or index is ever read from the map that was not checked
-//! against the bounds of the slice at the time of use, so that memory outside the map is not reached even then.
-//! The bytes are plain integers, for which every bit pattern is valid.
-//!
-//! The second gives pages back to the operating system (`MADV_DONTNEED`), so that a walk over a large store does not
-//! end with all of it counted as this process's memory. On a shared map of a file this takes no contents away: the
-//! next access, also through a slice that is still borrowed, finds the same bytes of the file again.
-#![allow(unsafe_code, reason = "memory map of the store; see the safety argument above")]
 
 mod build;
 mod format;
+mod map;
 
 use std::fmt;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-#[cfg(target_os = "linux")]
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use memmap2::Mmap;
 
 pub use build::{BuildReport, Lengths};
 
@@ -35,6 +18,7 @@ use crate::row::Row;
 use crate::tokenise::{ExampleRef, TokeniseOptions};
 use crate::tokenizer::PairTokenizer;
 use format::{ENTRY_LEN, Entry, HEADER_LEN, Header};
+use map::Map;
 
 #[cfg(target_endian = "big")]
 compile_error!(
@@ -43,25 +27,15 @@ compile_error!(
 
 /// The tokenised examples of one data set: preference pairs, or prompts with one completion.
 ///
-/// Cloning is cheap and clones share the map; all threads may read at once.
+/// Cloning is cheap and clones share the map; all threads may read at once. All stores of a process together keep some
+/// 64 MiB of their pages mapped (Linux), however many and large they are.
 #[derive(Clone)]
 pub struct TokenStore {
     inner: Arc<Inner>,
 }
 
-/// Pages of a store that may stay mapped, in bytes, before they are given back.
-#[cfg(target_os = "linux")]
-const RESIDENT_BYTES: u64 = 64 << 20;
-
-/// What one access can map at most beside the bytes it reads: the kernel maps cached pages around both ends.
-#[cfg(target_os = "linux")]
-const FAULT_AROUND_BYTES: u64 = 2 * (64 << 10);
-
 struct Inner {
-    map: Mmap,
-    /// Upper bound on the bytes mapped since pages were last given back.
-    #[cfg(target_os = "linux")]
-    touched: AtomicU64,
+    map: Arc<Map>,
     header: Header,
     report: BuildReport,
     path: PathBuf,
@@ -121,19 +95,13 @@ impl TokenStore {
             format::verify(&header, &mut reader).map_err(DataError::io(path, "read"))?.map_err(refuse)?;
         let report =
             serde_json::from_slice(&report).map_err(|e| refuse(format!("its report is unreadable: {e}")))?;
-        // SAFETY: the file is mapped read-only and, by the module's argument, never written in place.
-        let map = unsafe { Mmap::map(&file) }.map_err(DataError::io(path, "map"))?;
-        if map.len() as u64 != file_len {
+        let map = Map::of(&file).map_err(DataError::io(path, "map"))?;
+        if map.bytes().len() as u64 != file_len {
             return Err(refuse("its length changed while it was opened".into()));
         }
         // The length of the file, which holds `ENTRY_LEN` bytes per example, fits usize: it was mapped.
         let len = header.examples as usize;
         let path = path.to_path_buf();
-        #[cfg(target_os = "linux")]
-        let touched = AtomicU64::new(0);
-        #[cfg(target_os = "linux")]
-        let inner = Inner { map, touched, header, report, path, len };
-        #[cfg(not(target_os = "linux"))]
         let inner = Inner { map, header, report, path, len };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -162,8 +130,8 @@ impl TokenStore {
     /// If `i >= len()`.
     pub fn example(&self, i: usize) -> ExampleRef<'_> {
         let entry = self.entry(i);
-        self.inner.touch(entry.ids() * 4);
-        let ids: &[u32] = bytemuck::cast_slice(&self.inner.map[HEADER_LEN..self.index_start()]);
+        self.inner.map.touch(entry.ids() * 4);
+        let ids: &[u32] = bytemuck::cast_slice(&self.inner.map.bytes()[HEADER_LEN..self.index_start()]);
         let (prompt, rest) = ids[entry.start as usize..].split_at(entry.prompt as usize);
         let (first, rest) = rest.split_at(entry.completions[0] as usize);
         match self.inner.header.completions {
@@ -229,29 +197,10 @@ impl TokenStore {
 
     fn entry(&self, i: usize) -> Entry {
         assert!(i < self.len(), "example {i} of a store of {}", self.len());
-        self.inner.touch(ENTRY_LEN as u64);
+        self.inner.map.touch(ENTRY_LEN as u64);
         let at = self.index_start() + i * ENTRY_LEN;
         let mut bytes = [0; ENTRY_LEN];
-        bytes.copy_from_slice(&self.inner.map[at..at + ENTRY_LEN]);
+        bytes.copy_from_slice(&self.inner.map.bytes()[at..at + ENTRY_LEN]);
         Entry::from_bytes(&bytes)
     }
-}
-
-impl Inner {
-    /// Notes that `bytes` are about to be read, and gives pages back when many were.
-    #[cfg(target_os = "linux")]
-    fn touch(&self, bytes: u64) {
-        let added = bytes + FAULT_AROUND_BYTES;
-        let touched = self.touched.fetch_add(added, Ordering::Relaxed) + added;
-        if touched > RESIDENT_BYTES && self.map.len() as u64 > RESIDENT_BYTES {
-            self.touched.store(0, Ordering::Relaxed);
-            // SAFETY: a shared, read-only map of a file keeps its contents, see the module's argument.
-            let advice = unsafe { self.map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
-            // It is advice: if the system does not take it, nothing is wrong.
-            drop(advice);
-        }
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn touch(&self, _bytes: u64) {}
 }

@@ -1,7 +1,10 @@
-"""The order of two epochs of `EpochSampler::new(10, 42, 1, Order::Shuffled)`, without the crate (needs `blake3`).
+"""Orders of epochs without the crate (needs `blake3`): two whole ones of `EpochSampler::new(10, 42, 1, Order::Shuffled)`,
+and the first ten places of two of `EpochSampler::new(100_000, 42, 1, Order::Shuffled)`.
 
-ChaCha8 keyed by BLAKE3 of (seed, stream, epoch), Fisher-Yates from the end, Lemire's bounded integers.
+Small: ChaCha8 keyed by BLAKE3 of (seed, stream, epoch), Fisher-Yates from the end, Lemire's bounded integers.
+Large: a Feistel network on pairs of numbers below ceil(sqrt(length)), with eight keys from the same kind of generator.
 """
+import math
 import struct
 
 import blake3
@@ -42,4 +45,31 @@ def order(length, seed, stream, epoch):
     return indices
 
 
+def mix(z):
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        z = ((z ^ z >> shift) * factor) % 2**64
+    return z ^ z >> 31
+
+
+def keyed(length, seed, stream, epoch, places):
+    context = "ama-data 2026 keyed epoch order v1"
+    key = blake3.blake3(struct.pack("<3Q", seed, stream, epoch), derive_key_context=context)
+    words = chacha8(key.digest())
+    keys = [next(words) + (next(words) << 32) for _ in range(8)]
+    side = math.isqrt(length - 1) + 1
+
+    def once(index):
+        l, r = divmod(index, side)
+        for key in keys:
+            l, r = r, (l + ((mix(r ^ key) >> 32) * side >> 32)) % side
+        return l * side + r
+
+    for place in range(places):
+        index = once(place)
+        while index >= length:
+            index = once(index)
+        yield index
+
+
 print(order(10, 42, 1, 0), order(10, 42, 1, 1))
+print(*(list(keyed(100_000, 42, 1, epoch, 10)) for epoch in (0, 1)))
