@@ -11,6 +11,7 @@ use crate::commands::{data, eval, generate, run, score, sft, specialist, suite, 
 use crate::console::{self, Console};
 use crate::exit;
 use crate::stop;
+use crate::threads;
 
 /// Align one language model on many preference tasks (AutoMixAlign, arXiv:2506.00569)
 #[derive(Debug, Parser)]
@@ -30,6 +31,9 @@ struct Global {
     /// Worker threads [default: as many as the machine offers]; results depend on it in the last bits
     #[arg(long, global = true, value_name = "N")]
     threads: Option<NonZeroUsize>,
+    /// Print where the time went at the end: every op's calls, milliseconds, GFLOP/s and GB/s
+    #[arg(long, global = true)]
+    profile: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -71,8 +75,16 @@ where
     };
     start_logging();
     stop::install();
-    start_threads(cli.global.threads);
-    match dispatch(&cli) {
+    threads::start(cli.global.threads);
+    if cli.global.profile {
+        ama_model::profile::enable();
+    }
+    let outcome = dispatch(&cli);
+    if cli.global.profile {
+        let rows = ama_model::profile::take();
+        console::note(&ama_model::profile::table(&rows, 1, threads::count()));
+    }
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             console::note(&format!("ama: {error:#}"));
@@ -101,10 +113,4 @@ fn start_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
     // Fails only when a subscriber is set already (a second call in one process).
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
-}
-
-fn start_threads(threads: Option<NonZeroUsize>) {
-    let threads = threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
-    // Fails only when the pool is there already (a second call in one process).
-    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
 }

@@ -26,5 +26,6 @@ mod policy;
 mod progress;
 mod run;
 mod stop;
+mod threads;
 
 pub use cli::main_with;

@@ -8,6 +8,7 @@ use ama_model::{Llama, LlamaConfig};
 use anyhow::Result;
 
 use crate::exit::bad_input;
+use crate::threads;
 
 /// A model with its tokenizer and where they came from.
 #[derive(Debug)]
@@ -31,7 +32,8 @@ impl Policy {
         let loaded = folder::load(folder)?;
         fits(&tokenizer, &loaded.config, folder)?;
         let fingerprint = folder::params_fingerprint(&loaded.config, &loaded.params);
-        let model = Llama::new(loaded.config, loaded.params)?;
+        let mut model = Llama::new(loaded.config, loaded.params)?;
+        model.set_lanes(threads::count());
         Ok(Self { model, tokenizer, folder: folder.to_path_buf(), fingerprint })
     }
 

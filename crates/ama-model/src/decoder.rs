@@ -35,8 +35,9 @@ use crate::ops::tape::Act;
 use crate::workspace::Workspace;
 use crate::{LlamaConfig, ModelError, PackedView, Params, expected_parameters};
 
-/// Bytes that the head may use for logits at a time, unless set otherwise.
-const HEAD_BYTES: usize = 64 << 20;
+/// Bytes that the head may use for logits at a time, unless set otherwise: those of 512 tokens and 49,152 words fit, and
+/// are not computed twice.
+const HEAD_BYTES: usize = 128 << 20;
 
 /// Log-probability of one sequence's scored tokens.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -142,7 +143,7 @@ impl Llama {
         &mut self.params
     }
 
-    /// Limits the memory that the head uses for logits at a time (64 MiB by default). If all logits of a batch fit, they
+    /// Limits the memory that the head uses for logits at a time (128 MiB by default). If all logits of a batch fit, they
     /// are kept for the backward pass, else they are computed twice, in tiles.
     pub fn set_head_bytes(&mut self, bytes: usize) {
         self.head_bytes = bytes;

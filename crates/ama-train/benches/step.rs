@@ -93,6 +93,7 @@ fn dpo_step(c: &mut Criterion) {
                     optimiser: AdamWOptions::default(),
                     clip_norm: Some(1.0),
                     micro_batch_tokens: 8192,
+                    checkpoint_activations: false,
                 };
                 let mut silent = Silent;
                 let mut control = Control::new(&stop, &mut silent);

@@ -64,6 +64,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         optimiser: AdamWOptions::default(),
         clip_norm: Some(1.0),
         micro_batch_tokens: 4096,
+        checkpoint_activations: false,
     };
     let preference = |excess, stage| PreferenceOptions {
         loss,

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use ama_data::{ExampleRef, Packed, micro_batches};
 use ama_model::access::values_mut;
+use ama_model::profile::{Op, Pass, Work, timed};
 use ama_model::{Llama, PackedView, ParamGrads, SequenceLogp};
 
 use crate::checkpoint::{self, Checkpoint, Checkpoints};
@@ -29,6 +30,9 @@ pub struct TrainOptions {
     /// Most packed tokens in one forward and backward pass; a larger batch is cut into
     /// micro-batches whose gradients are accumulated.
     pub micro_batch_tokens: usize,
+    /// Whether the backward pass runs each layer again instead of keeping its activations
+    /// ([`Llama::set_checkpoint_activations`]): the same bits, less memory, about a third more time.
+    pub checkpoint_activations: bool,
 }
 
 impl TrainOptions {
@@ -75,6 +79,7 @@ pub fn train<O: Objective + Send>(
     control: &mut Control<'_>,
 ) -> Result<Summary, TrainError> {
     options.validate()?;
+    model.set_checkpoint_activations(options.checkpoint_activations);
     let started = Instant::now();
     let mut run = Run {
         optimiser: AdamW::new(options.optimiser, model.params()),
@@ -196,7 +201,8 @@ impl Run {
         let parts = micro_batches(&lengths, options.micro_batch_tokens);
         let two_passes = parts.len() > 1 && objective.settles_before_gradient();
 
-        self.grads.clear();
+        let elements = model.params().total();
+        timed(Op::GradNorm, Pass::Backward, Work::elements(elements, 0), || self.grads.clear());
         if two_passes {
             for part in &parts {
                 self.pack(objective, part.clone());
@@ -221,7 +227,8 @@ impl Run {
             objective.settle()?;
         }
 
-        let grad_norm = self.grads.global_norm();
+        let norm = Work::elements(elements, 2);
+        let grad_norm = timed(Op::GradNorm, Pass::Backward, norm, || self.grads.global_norm());
         if !grad_norm.is_finite() {
             let pairs = (0..drawn).map(|i| objective.describe(i)).collect::<Vec<_>>().join(", ");
             return Err(StepError::NonFinite { what: "gradient", pairs });
@@ -231,7 +238,9 @@ impl Run {
             (options.budget.position(steps, total), options.budget.position(steps + 1, total + tokens));
         let lr = options.schedule.rate(options.budget, expected_steps, before, after);
         let scale = clip_factor(grad_norm, options.clip_norm);
-        self.optimiser.step(model.params_mut(), &self.grads, lr, scale);
+        timed(Op::Optimiser, Pass::Backward, Work::elements(7 * elements, 2), || {
+            self.optimiser.step(model.params_mut(), &self.grads, lr, scale);
+        });
 
         let step_s = clock.elapsed().as_secs_f64();
         let mut record = StepRecord {

@@ -21,6 +21,7 @@ fn options(micro_batch_tokens: usize) -> TrainOptions {
         optimiser: AdamWOptions::default(),
         clip_norm: Some(1.0),
         micro_batch_tokens,
+        checkpoint_activations: false,
     }
 }
 

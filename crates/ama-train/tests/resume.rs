@@ -21,6 +21,7 @@ fn options() -> TrainOptions {
         optimiser: AdamWOptions { weight_decay: 0.01, ..AdamWOptions::default() },
         clip_norm: Some(1.0),
         micro_batch_tokens: 4096,
+        checkpoint_activations: false,
     }
 }
 

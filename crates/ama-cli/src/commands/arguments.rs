@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 
 use ama_model::folder::SaveDtype;
 
-use crate::config::{Decay, Length, LossKind, LossSettings, Training, Warmup};
+use crate::config::{Decay, Length, LossKind, LossSettings, Passes, Training, Warmup};
 use crate::exit::bad_input;
 
 /// The preference loss.
@@ -76,6 +76,10 @@ pub(crate) struct TrainingArgs {
     /// Most packed tokens of one forward and backward pass; bounds memory
     #[arg(long, value_name = "N", default_value_t = 4096)]
     micro_batch_tokens: usize,
+    /// Run each layer again in the backward pass instead of keeping its activations: less memory, about a third more time,
+    /// the same bits
+    #[arg(long)]
+    checkpoint_activations: bool,
     /// Steps between checkpoints; 0 only when stopped
     #[arg(long, value_name = "N", default_value_t = 100)]
     checkpoint_every: u64,
@@ -116,7 +120,10 @@ impl TrainingArgs {
             weight_decay: self.weight_decay,
             clip: (self.clip > 0.0).then_some(self.clip),
             checkpoint_every: (self.checkpoint_every > 0).then_some(self.checkpoint_every),
-            micro_batch_tokens: self.micro_batch_tokens,
+            passes: Passes {
+                micro_batch_tokens: self.micro_batch_tokens,
+                checkpoint_activations: self.checkpoint_activations,
+            },
         };
         // Ranges, before a model is loaded.
         let options = training.options(1);

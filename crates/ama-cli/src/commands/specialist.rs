@@ -97,7 +97,7 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
     };
     let cache = ScoreStore::open(work.join("scores"))?;
     let mut progress = Progress::new("reference");
-    let scoring = ScoreOptions { micro_batch_tokens: training.micro_batch_tokens };
+    let scoring = ScoreOptions { micro_batch_tokens: training.passes.micro_batch_tokens };
     let control = &mut Control::new(stop::flag(), &mut progress);
     let reference = score_cached(&policy.model, &pairs, &key, &cache, scoring, "reference", control);
     progress.finish()?;

@@ -56,7 +56,8 @@ impl Training {
             schedule: Schedule { peak: self.lr, warmup, decay, min_ratio: self.min_lr_ratio },
             optimiser: AdamWOptions { betas: self.betas, eps: self.eps, weight_decay: self.weight_decay },
             clip_norm: self.clip,
-            micro_batch_tokens: self.micro_batch_tokens,
+            micro_batch_tokens: self.passes.micro_batch_tokens,
+            checkpoint_activations: self.passes.checkpoint_activations,
         }
     }
 }

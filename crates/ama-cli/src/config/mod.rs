@@ -19,7 +19,7 @@ use toml::{Table, Value};
 pub(crate) use error::ConfigError;
 pub(crate) use keys::text as keys_text;
 pub(crate) use settings::{
-    BaseSettings, Config, Decay, InitKind, Length, LossKind, LossSettings, MethodSettings, Start,
+    BaseSettings, Config, Decay, InitKind, Length, LossKind, LossSettings, MethodSettings, Passes, Start,
     TaskSettings, Training, Warmup,
 };
 

@@ -110,11 +110,12 @@ impl Default for RawLoss {
 pub(crate) struct RawData {
     pub(crate) max_length: u64,
     pub(crate) micro_batch_tokens: u64,
+    pub(crate) checkpoint_activations: bool,
 }
 
 impl Default for RawData {
     fn default() -> Self {
-        Self { max_length: 1024, micro_batch_tokens: 4096 }
+        Self { max_length: 1024, micro_batch_tokens: 4096, checkpoint_activations: false }
     }
 }
 

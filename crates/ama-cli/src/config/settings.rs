@@ -74,7 +74,16 @@ pub(crate) struct Training {
     pub(crate) clip: Option<f64>,
     /// Steps between checkpoints; `None` only when stopped.
     pub(crate) checkpoint_every: Option<u64>,
+    pub(crate) passes: Passes,
+}
+
+/// How a batch goes through the model: memory against time, the results are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Passes {
+    /// Most packed tokens of one forward and backward pass.
     pub(crate) micro_batch_tokens: usize,
+    /// Whether layers run again in the backward pass instead of keeping their activations.
+    pub(crate) checkpoint_activations: bool,
 }
 
 /// Where the base model comes from.

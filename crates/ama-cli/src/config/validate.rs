@@ -10,7 +10,7 @@ use clap::ValueEnum as _;
 use super::error::ConfigError;
 use super::raw::{RawBase, RawConfig, RawMethod, RawSpecialist, RawTask};
 use super::settings::{
-    BaseSettings, Config, Decay, InitKind, Length, LossKind, LossSettings, MethodSettings, Start,
+    BaseSettings, Config, Decay, InitKind, Length, LossKind, LossSettings, MethodSettings, Passes, Start,
     TaskSettings, Training, Warmup,
 };
 
@@ -24,7 +24,10 @@ struct Check<'a> {
 /// Checks everything and fills in what depends on something else.
 pub(crate) fn validate(file: &Path, mut raw: RawConfig) -> Result<Config> {
     let check = Check { file };
-    let micro_batch_tokens = check.count("data.micro_batch_tokens", raw.data.micro_batch_tokens)?;
+    let passes = Passes {
+        micro_batch_tokens: check.count("data.micro_batch_tokens", raw.data.micro_batch_tokens)?,
+        checkpoint_activations: raw.data.checkpoint_activations,
+    };
     let max_length = check.count("data.max_length", raw.data.max_length)?;
     if max_length < 2 {
         return Err(check.value(
@@ -33,7 +36,7 @@ pub(crate) fn validate(file: &Path, mut raw: RawConfig) -> Result<Config> {
             "at least 2 (a prompt and a completion token)",
         ));
     }
-    let start = check.start(&mut raw, micro_batch_tokens)?;
+    let start = check.start(&mut raw, passes)?;
     let split = match raw.eval.split.as_str() {
         "test" => "test",
         "valid" => "valid",
@@ -49,11 +52,11 @@ pub(crate) fn validate(file: &Path, mut raw: RawConfig) -> Result<Config> {
     check.names("method", raw.method.iter().map(|method| method.name.as_str()))?;
 
     raw.specialist = specialist_defaults(&raw.specialist);
-    check.training_of_specialist("specialist", &raw.specialist, micro_batch_tokens)?;
+    check.training_of_specialist("specialist", &raw.specialist, passes)?;
     let tasks = raw
         .task
         .iter()
-        .map(|task| check.task(task, &raw.specialist, split, micro_batch_tokens))
+        .map(|task| check.task(task, &raw.specialist, split, passes))
         .collect::<Result<Vec<_>>>()?;
 
     let g = &mut raw.generalist;
@@ -78,7 +81,7 @@ pub(crate) fn validate(file: &Path, mut raw: RawConfig) -> Result<Config> {
         weight_decay: g.weight_decay,
         clip: g.clip,
         checkpoint_every: g.checkpoint_every,
-        micro_batch_tokens,
+        passes,
     })?;
     let distinct: BTreeSet<_> = g.seeds.iter().collect();
     if g.seeds.is_empty() || distinct.len() != g.seeds.len() {
@@ -120,7 +123,7 @@ pub(crate) fn validate(file: &Path, mut raw: RawConfig) -> Result<Config> {
         start,
         loss,
         max_length,
-        micro_batch_tokens,
+        micro_batch_tokens: passes.micro_batch_tokens,
         tasks,
         generalist,
         seeds: raw.generalist.seeds.clone(),
@@ -165,7 +168,7 @@ struct Parts<'a> {
     weight_decay: f64,
     clip: f64,
     checkpoint_every: u64,
-    micro_batch_tokens: usize,
+    passes: Passes,
 }
 
 impl Check<'_> {
@@ -224,7 +227,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn start(&self, raw: &mut RawConfig, micro_batch_tokens: usize) -> Result<Start> {
+    fn start(&self, raw: &mut RawConfig, passes: Passes) -> Result<Start> {
         match (&raw.model, &mut raw.base) {
             (Some(_), Some(_)) => Err(self.value(
                 "base",
@@ -246,12 +249,12 @@ impl Check<'_> {
                 if base.warmup_steps.is_none() && base.warmup_ratio.is_none() {
                     base.warmup_steps = Some(30);
                 }
-                Ok(Start::Sft(Box::new(self.base(base, micro_batch_tokens)?)))
+                Ok(Start::Sft(Box::new(self.base(base, passes)?)))
             }
         }
     }
 
-    fn base(&self, base: &RawBase, micro_batch_tokens: usize) -> Result<BaseSettings> {
+    fn base(&self, base: &RawBase, passes: Passes) -> Result<BaseSettings> {
         let training = self.training(&Parts {
             section: "base",
             batch_key: "batch",
@@ -266,7 +269,7 @@ impl Check<'_> {
             weight_decay: base.weight_decay,
             clip: base.clip,
             checkpoint_every: base.checkpoint_every,
-            micro_batch_tokens,
+            passes,
         })?;
         Ok(BaseSettings {
             config: self.path("base.config", &base.config, "put config.json and tokenizer.json there")?,
@@ -301,7 +304,7 @@ impl Check<'_> {
         task: &RawTask,
         shared: &RawSpecialist,
         split: &str,
-        micro: usize,
+        passes: Passes,
     ) -> Result<TaskSettings> {
         let key = |name: &str| format!("task.{}.{name}", task.name);
         let files = "put a Parquet, JSONL or Arrow file (or a folder of them) there";
@@ -321,12 +324,12 @@ impl Check<'_> {
             eval: PathBuf::from(eval),
             limit: self.limit(&key("limit"), task.limit)?,
             eval_limit: self.limit(&key("eval_limit"), task.eval_limit)?,
-            specialist: self.training_of_specialist(&key("specialist"), &own, micro)?,
+            specialist: self.training_of_specialist(&key("specialist"), &own, passes)?,
         })
     }
 
     /// `raw` has every default filled in, except where the user could not have meant it.
-    fn training_of_specialist(&self, section: &str, raw: &RawSpecialist, micro: usize) -> Result<Training> {
+    fn training_of_specialist(&self, section: &str, raw: &RawSpecialist, passes: Passes) -> Result<Training> {
         self.training(&Parts {
             section,
             batch_key: "batch_pairs",
@@ -341,7 +344,7 @@ impl Check<'_> {
             weight_decay: raw.weight_decay.unwrap_or_default(),
             clip: raw.clip.unwrap_or_default(),
             checkpoint_every: raw.checkpoint_every.unwrap_or_default(),
-            micro_batch_tokens: micro,
+            passes,
         })
     }
 
@@ -395,7 +398,7 @@ impl Check<'_> {
             )?,
             clip: (clip > 0.0).then_some(clip),
             checkpoint_every: (parts.checkpoint_every > 0).then_some(parts.checkpoint_every),
-            micro_batch_tokens: parts.micro_batch_tokens,
+            passes: parts.passes,
         })
     }
 
