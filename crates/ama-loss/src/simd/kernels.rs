@@ -2,7 +2,8 @@
 //!
 //! # Safety
 //!
-//! The bodies are safe Rust. `unsafe` is only in the call of a variant that was compiled with `#[target_feature]`,
+//! The bodies are safe Rust, but for prefetches, which have no effect that a program could see. `unsafe` is otherwise only
+//! in the call of a variant that was compiled with `#[target_feature]`,
 //! which is undefined behaviour on a machine without those features. The variant is picked by [`Isa`], and an `Isa`
 //! of that level only exists after `is_x86_feature_detected!` said yes to each of the same features (`isa.rs`, whose
 //! lists must stay equal to the two below).
@@ -102,6 +103,20 @@ fn add_lanes(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
+/// Asks for the first `count` elements of `x`, which are read soon.
+#[inline(always)]
+fn expect(x: &[f32], count: usize) {
+    /// Elements of a cache line.
+    const LINE: usize = 16;
+    #[cfg(target_arch = "x86_64")]
+    for line in x[..count.min(x.len())].chunks(LINE) {
+        // SAFETY: a prefetch reads nothing; any address may be named, and this one is inside of the slice.
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast());
+        }
+    }
+}
+
 /// Largest element, NaN ignored.
 #[inline(always)]
 fn max_of(x: &[f32]) -> f32 {
@@ -174,7 +189,9 @@ dispatched! {
     /// Takes `x` into the running `max` and `sum e^(x - max)`.
     fn online_lse(x: &[f32], max: f32, sum: f64) -> (f32, f64) {
         let (mut max, mut sum) = (max, sum);
-        for block in x.chunks(BLOCK) {
+        for (i, block) in x.chunks(BLOCK).enumerate() {
+            // The maximum waits for memory and the exponentials do not: without this, memory would wait for them.
+            expect(x.get((i + 1) * BLOCK..).unwrap_or_default(), BLOCK);
             let most = max_of(block);
             if most > max {
                 // The first block has nothing to rescale; e^(-inf - most) would do, but not if most is +inf.

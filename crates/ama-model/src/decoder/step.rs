@@ -135,6 +135,21 @@ impl Crew {
         grads: &mut ParamGrads,
         upstream: impl FnOnce(&[SequenceLogp]) -> Result<Vec<f64>, E> + Send,
     ) -> Result<Vec<SequenceLogp>, E> {
+        let outcome = self.gradients_of_batch(model, batch, grads, upstream);
+        if outcome.is_err() {
+            // What a lane had added before another one failed must not reach the next step.
+            self.stations.iter_mut().for_each(|station| station.grads = None);
+        }
+        outcome
+    }
+
+    fn gradients_of_batch<E: From<ModelError> + Send>(
+        &mut self,
+        model: &Llama,
+        batch: &PackedView<'_>,
+        grads: &mut ParamGrads,
+        upstream: impl FnOnce(&[SequenceLogp]) -> Result<Vec<f64>, E> + Send,
+    ) -> Result<Vec<SequenceLogp>, E> {
         let per_lane = size_of::<f32>() * model.params.total();
         let count = model.lanes.min(1 + LANE_GRADS_BYTES / per_lane.max(1));
         let Some(lanes) = lanes::cut(batch, count) else {
