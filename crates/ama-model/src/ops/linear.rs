@@ -1,7 +1,7 @@
 //! Linear layers without bias: `y = x W^T`, `W` `[out, in]` as in Hugging Face files.
 //!
 //! Backward: `gx = gy W`, `gW += gy^T x`. An output projection adds the residual in the same product; the projections
-//! that follow a norm are one op with it ([`super::norm_project`]).
+//! that follow a norm are one op with it (`norm_project.rs`).
 
 use dfdx::prelude::*;
 
