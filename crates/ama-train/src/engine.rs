@@ -31,7 +31,7 @@ pub struct TrainOptions {
     /// micro-batches whose gradients are accumulated.
     pub micro_batch_tokens: usize,
     /// Whether the backward pass runs each layer again instead of keeping its activations
-    /// ([`Llama::set_checkpoint_activations`]): the same bits, less memory, about a third more time.
+    /// ([`Llama::set_checkpoint_activations`]): the same bits, less memory, about a quarter more time.
     pub checkpoint_activations: bool,
 }
 

@@ -76,7 +76,7 @@ pub(crate) struct TrainingArgs {
     /// Most packed tokens of one forward and backward pass; bounds memory
     #[arg(long, value_name = "N", default_value_t = 4096)]
     micro_batch_tokens: usize,
-    /// Run each layer again in the backward pass instead of keeping its activations: less memory, about a third more time,
+    /// Run each layer again in the backward pass instead of keeping its activations: less memory, about a quarter more time,
     /// the same bits
     #[arg(long)]
     checkpoint_activations: bool,

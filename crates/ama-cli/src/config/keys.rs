@@ -67,7 +67,7 @@ pub(crate) const KEYS: &[Key] = keys! {
     "data" {
         "max_length", "tokens >= 2", "1024", "prompt plus completion; longer completions are cut at the end (TRL's default)";
         "micro_batch_tokens", "tokens >= 1", "4096", "most packed tokens in one forward and backward pass; bounds memory";
-        "checkpoint_activations", "true, false", "false", "run each layer again in the backward pass: less memory, about a third more time, the same bits";
+        "checkpoint_activations", "true, false", "false", "run each layer again in the backward pass: less memory, about a quarter more time, the same bits";
     }
     "specialist" {
         "steps", "steps >= 1", "none", "length of a run (give one of steps, tokens, epochs)";
