@@ -82,7 +82,11 @@ where
     let outcome = dispatch(&cli);
     if cli.global.profile {
         let rows = ama_model::profile::take();
-        console::note(&ama_model::profile::table(&rows, 1, threads::count()));
+        if rows.is_empty() {
+            console::note("profile: this command ran no op of the model");
+        } else {
+            console::note(&ama_model::profile::table(&rows, 1, threads::count()));
+        }
     }
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

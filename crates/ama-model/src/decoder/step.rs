@@ -124,7 +124,7 @@ impl Crew {
                 Ok::<_, ModelError>(())
             })?;
         }
-        Ok(found.into_iter().map(|logp| logp.expect("every sequence is in one lane")).collect())
+        Ok(whole(found))
     }
 
     /// Forward, the caller's decision, backward; see [`Llama::accumulate_gradients`].
@@ -178,9 +178,6 @@ impl Crew {
             todo[index % workers].push(Todo { index, lane, home, grads });
         }
         let mut found = vec![None; batch.sequences()];
-        let whole = |found: Vec<Option<SequenceLogp>>| -> Vec<SequenceLogp> {
-            found.into_iter().map(|logp| logp.expect("every sequence is in one lane")).collect()
-        };
         let decide = |sums: &[SequenceLogp]| -> Result<Vec<f64>, E> {
             let answer = upstream(sums)?;
             check_upstream(&answer, sums.len())?;
@@ -294,6 +291,11 @@ fn place(found: &mut [Option<SequenceLogp>], lane: &Lane, sums: Vec<SequenceLogp
     for (q, logp) in lane.sequences.iter().zip(sums) {
         found[*q] = Some(logp);
     }
+}
+
+/// The results of all lanes, when all are in their places.
+fn whole(found: Vec<Option<SequenceLogp>>) -> Vec<SequenceLogp> {
+    found.into_iter().map(|logp| logp.expect("every sequence is in one lane")).collect()
 }
 
 /// Unwinds the tape from `answer`, one value a sequence, with the buffers of `grads` moved into dfdx for the time being.
