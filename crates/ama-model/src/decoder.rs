@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use dfdx::prelude::*;
 
-use self::layer::{Geometry, Layer, PER_LAYER};
+use self::layer::{Asked, Geometry, Layer, PER_LAYER};
 use self::step::Crew;
 use crate::access::{Flat, values};
 use crate::grads::ParamGrads;
@@ -305,29 +305,44 @@ impl Llama {
     ) -> Result<Act, ModelError> {
         home.begin_pass();
         let (config, d) = (&self.config, self.config.hidden_size);
-        let plan = Arc::new(AttentionPlan::new(batch)?);
-        let positions: Arc<[u32]> = Arc::from(plan.positions());
-        let longest = positions.iter().max().map_or(0, |p| *p as usize + 1);
-        let eps = config.rms_norm_eps as f32;
-        let geometry = Geometry {
-            plan,
-            rotary: Rotary { positions, table: self.rope_table(longest) },
+        let plan = AttentionPlan::new(batch)?;
+        let longest = plan.positions().iter().max().map_or(0, |p| *p as usize + 1);
+        let (table, eps) = (self.rope_table(longest), config.rms_norm_eps as f32);
+        let rotary = |positions| Rotary { positions, table: Arc::clone(&table) };
+        // Only scored rows leave the last layer, with what lies between them in their segment.
+        let (asked_by, asked) = plan.asked_by(batch.rows);
+        let rows = asked.iter().map(|row| plan.positions()[*row as usize]).collect();
+        let last = Asked { rows: Arc::from(&asked[..]), rotary: rotary(rows) };
+        let every = Geometry {
+            rotary: rotary(Arc::from(plan.positions())),
+            plan: Arc::new(plan),
+            asked: None,
             heads: self.heads(),
             inner: config.intermediate_size,
             eps,
         };
+        let last = Geometry { plan: Arc::new(asked_by), asked: Some(last), ..every.clone() };
         let mut x = embed(tape, home, self.weight(0), d, Arc::from(batch.ids))?;
-        for parameters in self.params.as_slice()[1..].chunks_exact(PER_LAYER).take(config.num_hidden_layers) {
+        let layers = config.num_hidden_layers;
+        for (i, parameters) in self.params.as_slice()[1..].chunks_exact(PER_LAYER).take(layers).enumerate() {
             let layer = Layer::of(parameters);
+            let geometry = if i + 1 == layers { &last } else { &every };
             x = if self.checkpoint_activations {
-                layer.forward_again_in_backward(tape, &x, &geometry)?
+                layer.forward_again_in_backward(tape, &x, geometry)?
             } else {
-                layer.forward(tape, &x, &geometry)?
+                layer.forward(tape, &x, geometry)?
             };
         }
-        let rows = gather(tape, x, d, Arc::from(batch.rows))?;
+        let rows = if layers == 0 { batch.rows.to_vec() } else { places_among(&asked, batch.rows) };
+        let rows = gather(tape, x, d, Arc::from(rows))?;
         rmsnorm(tape, rows, self.weight(1 + PER_LAYER * config.num_hidden_layers), eps)
     }
+}
+
+/// Where each of `rows` stands in the ascending `asked`, which has them all.
+fn places_among(asked: &[u32], rows: &[u32]) -> Vec<u32> {
+    // Fewer than 2^32 rows.
+    rows.iter().map(|row| asked.partition_point(|asked| asked < row) as u32).collect()
 }
 
 /// A [`Crew`] on loan from its model.

@@ -3,16 +3,22 @@
 //! `s_ij = q_i . k_j / sqrt(head_dim)`, `p_ij = exp(s_ij - lse_i)`, `o_i = sum_j p_ij v_j`, where `j` runs over all of
 //! the segment's prefix and over the segment itself up to `i`. Queries and keys come rotated (see [`super::rope`]).
 //!
-//! No `n x n` matrix is kept: scores live in a tile of some query rows of one segment, and the backward pass computes
+//! No `n x n` matrix is kept: scores live in a tile of some queries of one segment, and the backward pass computes
 //! them again from the saved log-sum-exp (Dao et al. 2022, arXiv 2205.14135, algorithm 4):
 //! `dp_ij = go_i . v_j`, `D_i = go_i . o_i`, `ds_ij = p_ij (dp_ij - D_i) / sqrt(head_dim)`,
 //! `gq_i = sum_j ds_ij k_j`, `gk_j = sum_i ds_ij q_i`, `gv_j = sum_i p_ij go_i`.
 //!
-//! One task is a *root group* (a prompt and its completions) and a key/value head with its query heads. The query heads
-//! of one key/value head lie side by side in a row, so `rows x heads` queries are one contiguous matrix. Gradients of a
+//! A tile's scores are `[keys, queries]`, queries side by side in a register: the softmax runs down the columns, keys and
+//! values are read where they lie, and keys that no query of the tile may see are not touched. The queries of a tile are
+//! those of the query heads that share a key/value head, `query = row * shared + head`.
+//!
+//! One task is a *root group* (a prompt and its completions) and a key/value head with its query heads. Gradients of a
 //! prompt's keys and values sum over its completions inside the task, in segment order: nothing depends on scheduling.
 
 mod plan;
+mod product;
+mod softmax;
+mod turn;
 
 pub use plan::AttentionPlan;
 
@@ -22,14 +28,15 @@ use std::sync::Arc;
 use dfdx::prelude::*;
 use rayon::prelude::*;
 
-use self::plan::{Group, Span};
-use super::gemm::Factor::{Plain, Transposed};
-use super::gemm::gemm_here;
+use self::plan::{Group, Queries, Segment};
+use self::product::{COLUMNS, Lying, product};
+use self::softmax::{softmax, softmax_backward};
+use self::turn::{to_columns, to_row};
 use super::tape::{Act, record};
 use super::{GRAIN, rows_per_task};
 use crate::ModelError;
 use crate::profile::{Op, Pass, Work, timed};
-use crate::simd::{LANES, add_lanes, dot_short, exp, kernel, max_blocks};
+use crate::simd::{dot_short, kernel};
 
 /// Head counts and width of an attention layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,112 +61,27 @@ impl Heads {
     }
 }
 
-/// Scores in one tile: 256 KiB, so that a tile and its operands stay in the second-level cache.
-const TILE: usize = 64 * 1024;
+/// Most queries in a tile: two registers of each row of scores.
+const TILE: usize = 2 * COLUMNS;
 
-/// Query positions per tile when a segment sees `keys` keys.
-fn tile_rows(heads: Heads, keys: usize) -> usize {
-    let queries = (TILE / keys.max(1)).clamp(16, 128);
-    (queries / heads.shared()).max(1)
+/// Rows of a tile's operands as they lie, one for each query, and turned, one for each number of a head.
+#[derive(Default)]
+struct Turned {
+    /// `[queries, width]`, `width` the head's filled up to whole [`COLUMNS`].
+    rows: Vec<f32>,
+    /// `[dim, queries]`.
+    columns: Vec<f32>,
 }
 
-/// Keys of a tile, filled up with zeros to whole blocks of lanes: loops over a row of scores then have no scalar rest, which
-/// for rows of some dozen to some hundred keys costs more than the blocks do.
-fn whole(keys: usize) -> usize {
-    keys.next_multiple_of(LANES)
-}
-
-kernel! {
-    /// Turns scores `[rows * shared, keys]` into probabilities times `sum[i]` in place, `keys` a multiple of `LANES`; row
-    /// `i` sees `visible + i / shared` keys, the rest becomes 0. `lse[i]` receives the log-sum-exp of the scaled scores.
-    fn softmax_rows(scores: &'a mut [f32], keys: usize, visible: usize, shared: usize, scale: f32,
-                    lse: &'a mut [f32], sum: &'a mut [f32]) -> () {
-        let rows = scores.chunks_exact_mut(keys).zip(lse).zip(sum);
-        for (i, ((row, lse), total)) in rows.enumerate() {
-            let seen = visible + i / shared;
-            let (blocks, hidden) = row.split_at_mut(seen.next_multiple_of(LANES));
-            hidden.fill(0.0);
-            blocks[seen..].fill(f32::NEG_INFINITY);
-            let most = max_blocks(blocks) * scale;
-            let mut lanes = [0.0; LANES];
-            for block in blocks.as_chunks_mut::<LANES>().0 {
-                for (lane, s) in lanes.iter_mut().zip(block) {
-                    *s = exp::<S>(*s * scale - most);
-                    *lane += *s;
-                }
-            }
-            // A hidden key adds e^-87 at most, which is below half a unit of any sum.
-            *total = add_lanes(lanes, 0.0);
-            blocks[seen..].fill(0.0);
-            *lse = most + total.ln();
-        }
-    }
-}
-
-kernel! {
-    /// Divides row `i` of `out` by `sum[i]`: a few numbers for each query, where the probabilities are one for each key.
-    fn divide_rows(out: &'a mut [f32], sum: &'a [f32]) -> () {
-        for (row, sum) in out.chunks_exact_mut(out.len() / sum.len()).zip(sum) {
-            let inverse = 1.0 / *sum;
-            for o in row {
-                *o *= inverse;
-            }
-        }
-    }
-}
-
-kernel! {
-    /// Scores to probabilities (`scores`) and `dp` to `ds` (`dp`), in place, from the saved log-sum-exp; `dot_go_o`
-    /// is `D`.
-    fn softmax_backward_rows(scores: &'a mut [f32], dp: &'a mut [f32], keys: usize, visible: usize, shared: usize,
-                             scale: f32, lse: &'a [f32], go: &'a [f32], o: &'a [f32]) -> () {
-        let dim = go.len() / lse.len();
-        let rows = scores.chunks_exact_mut(keys).zip(dp.chunks_exact_mut(keys));
-        let outs = go.chunks_exact(dim).zip(o.chunks_exact(dim));
-        for (i, (((p, ds), (go, o)), lse)) in rows.zip(outs).zip(lse).enumerate() {
-            let weighted = dot_short::<S>(go, o);
-            let seen = visible + i / shared;
-            let blocks = seen.next_multiple_of(LANES);
-            for (p, ds) in p[..blocks].as_chunks_mut::<LANES>().0.iter_mut().zip(ds.as_chunks_mut::<LANES>().0) {
-                for (p, ds) in p.iter_mut().zip(ds) {
-                    *p = exp::<S>(*p * scale - *lse);
-                    *ds = *p * (*ds - weighted) * scale;
-                }
-            }
-            p[seen..].fill(0.0);
-            ds[seen..].fill(0.0);
-        }
-    }
-}
-
-/// As [`pack`], with rows of zeros up to whole blocks.
-fn pack_keys(from: &[f32], stride: usize, kv: usize, dim: usize, spans: &[Span], to: &mut Vec<f32>) {
-    pack(from, stride, kv, dim, spans, to);
-    to.resize(whole(to.len() / dim) * dim, 0.0);
-}
-
-/// Columns of key/value head `kv`, rows of `spans`, of a row-major matrix, packed. `width` is the packed row width.
-fn pack(from: &[f32], stride: usize, kv: usize, width: usize, spans: &[Span], to: &mut Vec<f32>) {
-    to.clear();
-    for span in spans {
-        for row in span.start..span.start + span.len {
-            let at = row * stride + kv * width;
-            to.extend_from_slice(&from[at..at + width]);
-        }
-    }
-}
-
-/// A task's buffers, kept per thread: their contents never outlive a task, only their memory does.
+/// A thread's buffers: their contents never outlive a task, only their memory does.
 #[derive(Default)]
 struct Scratch {
-    q: Vec<f32>,
-    k: Vec<f32>,
-    v: Vec<f32>,
+    q: Turned,
+    go: Turned,
     scores: Vec<f32>,
-    sum: Vec<f32>,
-    out: Vec<f32>,
-    grad: Vec<f32>,
     dp: Vec<f32>,
+    /// `[dim, queries]`
+    result: Vec<f32>,
     gk: Vec<f32>,
     gv: Vec<f32>,
 }
@@ -168,42 +90,172 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Forward of one root group and key/value head: output `[group rows, width]` and log-sum-exp `[group rows, shared]`.
+/// Rows that a task reads or writes: the columns of one key/value head.
+struct Sheet<'a> {
+    data: &'a mut [f32],
+    stride: usize,
+    column: usize,
+    /// Whether these are the rows of one group alone.
+    local: bool,
+}
+
+impl Sheet<'_> {
+    /// `width` columns of the row that has this number in the whole matrix and in its group.
+    fn row(&mut self, start: usize, local: usize, column: usize, width: usize) -> &mut [f32] {
+        let row = if self.local { local } else { start };
+        &mut self.data[row * self.stride + self.column + column..][..width]
+    }
+}
+
+/// Up to [`TILE`] consecutive queries of one segment and key/value head.
+struct Tile<'a> {
+    segment: &'a Segment,
+    heads: Heads,
+    kv: usize,
+    /// Number of its first query among the segment's.
+    first: usize,
+    count: usize,
+    /// Columns of the scores, `count` filled up.
+    n: usize,
+    /// Keys that the last query sees.
+    keys: usize,
+    /// Keys that each column sees.
+    visible: [u32; TILE],
+}
+
+impl<'a> Tile<'a> {
+    /// All tiles of a segment, in order.
+    fn all(segment: &'a Segment, heads: Heads, kv: usize) -> impl Iterator<Item = Self> {
+        let queries = segment.queries.len * heads.shared();
+        (0..queries).step_by(TILE).map(move |first| {
+            let count = TILE.min(queries - first);
+            let before = segment.prefix_len() + segment.queries.skipped + 1;
+            // A packed batch has fewer than 2^32 rows.
+            let sees = |i: usize| (before + (first + i.min(count - 1)) / heads.shared()) as u32;
+            let (visible, keys) = (std::array::from_fn(sees), sees(count - 1) as usize);
+            let n = count.next_multiple_of(COLUMNS);
+            Self { segment, heads, kv, first, count, n, keys, visible }
+        })
+    }
+
+    /// Row among the segment's queries and column of the `i`-th query's head within the key/value head's columns.
+    fn at(&self, i: usize) -> (usize, usize) {
+        let (query, shared) = (self.first + i, self.heads.shared());
+        (query / shared, query % shared * self.heads.dim)
+    }
+
+    /// The `i`-th query's numbers in a matrix `[queries, query heads * dim]`.
+    fn read<'m>(&self, from: &'m [f32], i: usize) -> &'m [f32] {
+        let (row, column) = self.at(i);
+        let at = (self.segment.queries.start + row) * self.heads.query * self.heads.dim;
+        &from[at + self.kv * self.heads.width() + column..][..self.heads.dim]
+    }
+
+    /// Copies the tile's queries out of a matrix, rows only if `with_rows`. Columns without a query repeat the last one,
+    /// rows without are 0.
+    fn turn(&self, from: &[f32], to: &mut Turned, with_rows: bool) {
+        let (dim, n) = (self.heads.dim, self.n);
+        let width = dim.next_multiple_of(COLUMNS);
+        to.columns.clear();
+        to.columns.resize(dim * n, 0.0);
+        for block in 0..n / COLUMNS {
+            let query = |i: usize| (block * COLUMNS + i).min(self.count - 1);
+            let rows = std::array::from_fn(|i| self.read(from, query(i)));
+            to_columns(rows, &mut to.columns, n, block);
+        }
+        if with_rows {
+            to.rows.clear();
+            to.rows.resize(n * width, 0.0);
+            for (i, row) in to.rows.chunks_exact_mut(width).take(self.count).enumerate() {
+                row[..dim].copy_from_slice(self.read(from, i));
+            }
+        }
+    }
+
+    /// Writes `[dim, n]` times `factor[query]` to the queries' rows of a matrix like that of the queries.
+    fn write(&self, columns: &[f32], factor: &[f32], to: &mut Sheet<'_>) {
+        let Queries { start, local, .. } = self.segment.queries;
+        for (i, factor) in factor[..self.count].iter().enumerate() {
+            let (row, column) = self.at(i);
+            let to = to.row(start + row, local + row, column, self.heads.dim);
+            to_row(columns, self.n, i, *factor, to);
+        }
+    }
+
+    /// `out[key, query] = x_key . y_query` over all keys of the tile, `y` `[dim, n]`.
+    fn against_keys(&self, x: &[f32], y: &[f32], out: &mut Vec<f32>) {
+        let (dim, n) = (self.heads.dim, self.n);
+        out.resize(self.keys * n, 0.0);
+        for (before, span) in self.segment.first_keys(self.keys) {
+            let a = Lying::ByRow { data: self.columns_of(x, span.start), stride: self.heads.kv * dim };
+            product(&mut out[before * n..(before + span.len) * n], a, y, (span.len, n, dim), false);
+        }
+    }
+
+    /// `out[., query] = sum_key w[key, query] x_key`, `[dim, n]`.
+    fn over_keys(&self, x: &[f32], w: &[f32], out: &mut Vec<f32>) {
+        let (dim, n) = (self.heads.dim, self.n);
+        out.resize(dim * n, 0.0);
+        for (before, span) in self.segment.first_keys(self.keys) {
+            let a = Lying::ByColumn { data: self.columns_of(x, span.start), stride: self.heads.kv * dim };
+            product(out, a, &w[before * n..(before + span.len) * n], (dim, n, span.len), before > 0);
+        }
+    }
+
+    /// `out[key] += sum_query w[key, query] y_query`, rows of the group and `width` wide; `y` `[n, width]`.
+    fn to_keys(&self, w: &[f32], y: &[f32], out: &mut [f32]) {
+        let (n, width) = (self.n, self.heads.dim.next_multiple_of(COLUMNS));
+        for (before, span) in self.segment.first_keys(self.keys) {
+            let a = Lying::ByRow { data: &w[before * n..(before + span.len) * n], stride: n };
+            let out = &mut out[span.local * width..(span.local + span.len) * width];
+            product(out, a, y, (span.len, width, n), true);
+        }
+    }
+
+    /// A matrix of keys or values from this packed row and the key/value head's first column on.
+    fn columns_of<'m>(&self, keys: &'m [f32], row: usize) -> &'m [f32] {
+        &keys[(row * self.heads.kv + self.kv) * self.heads.dim..]
+    }
+
+    /// Where its queries lie among those of the group's task: `query = row * shared + head`.
+    fn in_task(&self) -> std::ops::Range<usize> {
+        let first = self.segment.queries.local * self.heads.shared() + self.first;
+        first..first + self.count
+    }
+}
+
+kernel! {
+    /// `a . b`
+    fn dot(a: &'a [f32], b: &'a [f32]) -> f32 {
+        dot_short::<S>(a, b)
+    }
+}
+
+/// The factor in front of the scores.
+fn scale(heads: Heads) -> f32 {
+    1.0 / (heads.dim as f32).sqrt()
+}
+
+/// Forward of one root group and key/value head; `lse` `[group queries, shared]`.
 fn forward_task(
     [q, k, v]: [&[f32]; 3],
     heads: Heads,
     group: &Group,
     kv: usize,
     buf: &mut Scratch,
-) -> (Vec<f32>, Vec<f32>) {
-    let (shared, width, dim) = (heads.shared(), heads.width(), heads.dim);
-    let scale = 1.0 / (dim as f32).sqrt();
-    let mut out = vec![0.0; group.rows * width];
-    let mut lse = vec![0.0; group.rows * shared];
-    for segment in &group.segments {
-        let spans = segment.keys();
-        pack_keys(k, heads.kv * dim, kv, dim, spans, &mut buf.k);
-        pack_keys(v, heads.kv * dim, kv, dim, spans, &mut buf.v);
-        let own = segment.own();
-        pack(q, heads.query * dim, kv, width, &[own], &mut buf.q);
-        let prefix = segment.prefix_len();
-        let step = tile_rows(heads, prefix + own.len);
-        for first in (0..own.len).step_by(step) {
-            let end = (first + step).min(own.len);
-            let (queries, keys) = ((end - first) * shared, whole(prefix + end));
-            buf.scores.resize(queries * keys, 0.0);
-            let tile = Plain(&buf.q[first * width..end * width]);
-            gemm_here(&mut buf.scores, (queries, keys, dim), tile, Transposed(&buf.k[..keys * dim]), false);
-            let (from, to) = (segment.local + first, segment.local + end);
-            let lse = &mut lse[from * shared..to * shared];
-            buf.sum.resize(queries, 0.0);
-            softmax_rows(&mut buf.scores, keys, prefix + first + 1, shared, scale, lse, &mut buf.sum);
-            let out = &mut out[from * width..to * width];
-            gemm_here(out, (queries, dim, keys), Plain(&buf.scores), Plain(&buf.v[..keys * dim]), false);
-            divide_rows(out, &buf.sum);
-        }
+    out: &mut Sheet<'_>,
+) -> Vec<f32> {
+    let mut lse = vec![0.0; group.queries * heads.shared()];
+    for tile in group.segments.iter().flat_map(|segment| Tile::all(segment, heads, kv)) {
+        tile.turn(q, &mut buf.q, false);
+        tile.against_keys(k, &buf.q.columns, &mut buf.scores);
+        let (mut logs, mut sums) = ([0.0; TILE], [0.0; TILE]);
+        softmax(&mut buf.scores, tile.n, &tile.visible, scale(heads), &mut logs, &mut sums);
+        lse[tile.in_task()].copy_from_slice(&logs[..tile.count]);
+        tile.over_keys(v, &buf.scores, &mut buf.result);
+        tile.write(&buf.result, &sums.map(|sum| 1.0 / sum), out);
     }
-    (out, lse)
+    lse
 }
 
 /// What the backward pass reads.
@@ -216,114 +268,126 @@ struct Saved<'a> {
     grad: &'a [f32],
 }
 
-/// Backward of one root group and key/value head: `gq` `[group rows, width]`, `gk` and `gv` `[group rows, dim]`.
+/// Backward of one root group and key/value head.
 fn backward_task(
     saved: &Saved<'_>,
+    lse: &[f32],
     heads: Heads,
     group: &Group,
     kv: usize,
     buf: &mut Scratch,
-) -> [Vec<f32>; 3] {
-    let lse = &saved.lse[group.index * heads.kv + kv];
-    let (shared, width, dim) = (heads.shared(), heads.width(), heads.dim);
-    let scale = 1.0 / (dim as f32).sqrt();
-    let mut gq = vec![0.0; group.rows * width];
-    let mut gk = vec![0.0; group.rows * dim];
-    let mut gv = vec![0.0; group.rows * dim];
-    for segment in &group.segments {
-        let spans = segment.keys();
-        pack_keys(saved.k, heads.kv * dim, kv, dim, spans, &mut buf.k);
-        pack_keys(saved.v, heads.kv * dim, kv, dim, spans, &mut buf.v);
-        let own = segment.own();
-        for (from, to) in [(saved.q, &mut buf.q), (saved.out, &mut buf.out), (saved.grad, &mut buf.grad)] {
-            pack(from, heads.query * dim, kv, width, &[own], to);
-        }
-        let prefix = segment.prefix_len();
-        for grad in [&mut buf.gk, &mut buf.gv] {
-            grad.clear();
-            grad.resize(whole(prefix + own.len) * dim, 0.0);
-        }
-        let step = tile_rows(heads, prefix + own.len);
-        for first in (0..own.len).step_by(step) {
-            let end = (first + step).min(own.len);
-            let (queries, keys) = ((end - first) * shared, whole(prefix + end));
-            let tile = first * width..end * width;
-            let (q, go, o) = (&buf.q[tile.clone()], &buf.grad[tile.clone()], &buf.out[tile]);
-            let (k, v) = (&buf.k[..keys * dim], &buf.v[..keys * dim]);
-            buf.scores.resize(queries * keys, 0.0);
-            buf.dp.resize(queries * keys, 0.0);
-            gemm_here(&mut buf.scores, (queries, keys, dim), Plain(q), Transposed(k), false);
-            gemm_here(&mut buf.dp, (queries, keys, dim), Plain(go), Transposed(v), false);
-            let (from, to) = (segment.local + first, segment.local + end);
-            let lse = &lse[from * shared..to * shared];
-            let visible = prefix + first + 1;
-            softmax_backward_rows(&mut buf.scores, &mut buf.dp, keys, visible, shared, scale, lse, go, o);
-            let gq = &mut gq[from * width..to * width];
-            gemm_here(gq, (queries, dim, keys), Plain(&buf.dp), Plain(k), false);
-            let (gk, gv) = (&mut buf.gk[..keys * dim], &mut buf.gv[..keys * dim]);
-            gemm_here(gk, (keys, dim, queries), Transposed(&buf.dp), Plain(q), true);
-            gemm_here(gv, (keys, dim, queries), Transposed(&buf.scores), Plain(go), true);
-        }
-        for (sum, keys) in [(&mut gk, &buf.gk), (&mut gv, &buf.gv)] {
-            let (of_prefix, of_own) = keys.split_at(prefix * dim);
-            add(&mut sum[..prefix * dim], of_prefix);
-            let at = segment.local * dim;
-            add(&mut sum[at..at + own.len * dim], &of_own[..own.len * dim]);
-        }
-    }
-    [gq, gk, gv]
-}
-
-fn add(sum: &mut [f32], more: &[f32]) {
-    for (sum, more) in sum.iter_mut().zip(more) {
-        *sum += more;
-    }
-}
-
-/// Runs the task of every root group and key/value head; little work stays on the calling thread.
-fn for_all<R: Send>(
-    plan: &AttentionPlan,
-    heads: Heads,
-    task: impl Fn(&Group, usize, &mut Scratch) -> R + Sync,
-) -> Vec<R> {
-    // A task starts no parallel loop of its own, so no other task can borrow this thread's buffers meanwhile.
-    let run = |t: usize| SCRATCH.with_borrow_mut(|buf| task(&plan.groups[t / heads.kv], t % heads.kv, buf));
-    let tasks = plan.groups.len() * heads.kv;
-    let work = plan.rows() * heads.query * heads.dim;
-    if work <= GRAIN {
-        return (0..tasks).map(run).collect();
-    }
-    let at_least = (GRAIN / 4 * tasks).div_ceil(work).max(1);
-    (0..tasks).into_par_iter().with_min_len(at_least).map(run).collect()
-}
-
-/// Writes per-task `[group rows, width]` blocks into a packed `[rows, kv * width]` matrix.
-fn unpack<'t>(
-    plan: &AttentionPlan,
-    kv: usize,
-    width: usize,
-    task: impl Fn(usize) -> &'t [f32] + Sync,
-    to: &mut [f32],
+    [gq, gk, gv]: &mut [Sheet<'_>; 3],
 ) {
-    let rows = rows_per_task(kv * width);
-    let copy = |(chunk, to): (usize, &mut [f32])| {
-        for (i, to) in to.chunks_exact_mut(kv * width).enumerate() {
-            let (group, local) = plan.place(chunk * rows + i);
-            for (head, to) in to.chunks_exact_mut(width).enumerate() {
-                to.copy_from_slice(&task(group * kv + head)[local * width..(local + 1) * width]);
+    let width = heads.dim.next_multiple_of(COLUMNS);
+    for grad in [&mut buf.gk, &mut buf.gv] {
+        grad.clear();
+        grad.resize(group.rows * width, 0.0);
+    }
+    for tile in group.segments.iter().flat_map(|segment| Tile::all(segment, heads, kv)) {
+        tile.turn(saved.q, &mut buf.q, true);
+        tile.turn(saved.grad, &mut buf.go, true);
+        let lse = &lse[tile.in_task()];
+        let logs: [f32; TILE] = std::array::from_fn(|i| lse[i.min(tile.count - 1)]);
+        let go_o: [f32; TILE] = std::array::from_fn(|i| {
+            let i = i.min(tile.count - 1);
+            dot(tile.read(saved.grad, i), tile.read(saved.out, i))
+        });
+        tile.against_keys(saved.k, &buf.q.columns, &mut buf.scores);
+        tile.against_keys(saved.v, &buf.go.columns, &mut buf.dp);
+        softmax_backward(&mut buf.scores, &mut buf.dp, tile.n, &tile.visible, scale(heads), &logs, &go_o);
+        tile.over_keys(saved.k, &buf.dp, &mut buf.result);
+        tile.write(&buf.result, &[1.0; TILE], gq);
+        tile.to_keys(&buf.dp, &buf.q.rows, &mut buf.gk);
+        tile.to_keys(&buf.scores, &buf.go.rows, &mut buf.gv);
+    }
+    for (to, from) in [(gk, &buf.gk), (gv, &buf.gv)] {
+        for own in group.segments.iter().map(|segment| segment.own) {
+            let rows = from[own.local * width..].chunks_exact(width).take(own.len);
+            for (i, row) in rows.enumerate() {
+                to.row(own.start + i, own.local + i, 0, heads.dim).copy_from_slice(&row[..heads.dim]);
             }
         }
-    };
-    if to.len() <= GRAIN {
-        to.chunks_mut(rows * kv * width).enumerate().for_each(copy);
-    } else {
-        to.par_chunks_mut(rows * kv * width).enumerate().for_each(copy);
     }
+}
+
+/// A matrix that tasks fill together: `[rows, kv heads * width]`, each task the columns of its head in the rows of its group.
+struct Filled<'a> {
+    data: &'a mut [f32],
+    width: usize,
+    /// Group and row within it of each row.
+    places: &'a [(u32, u32)],
+    /// Rows of a group.
+    rows: fn(&Group) -> usize,
+}
+
+/// Runs the task of every root group and key/value head, to fill the matrices. Little work, or a thread that is alone,
+/// writes them directly; else every task fills blocks of its own, which are put together in the end.
+fn fill<const N: usize, R: Send + Sync>(
+    plan: &AttentionPlan,
+    heads: Heads,
+    mut matrices: [Filled<'_>; N],
+    task: impl Fn(&Group, usize, usize, &mut Scratch, &mut [Sheet<'_>; N]) -> R + Sync,
+) -> Vec<R> {
+    let tasks = plan.groups.len() * heads.kv;
+    let work = plan.queries() * heads.query * heads.dim;
+    // A task starts no parallel loop of its own, so no other task can borrow this thread's buffers meanwhile.
+    let run = |t: usize, sheets: &mut [Sheet<'_>; N]| {
+        let (group, kv) = (t / heads.kv, t % heads.kv);
+        SCRATCH.with_borrow_mut(|buf| task(&plan.groups[group], kv, t, buf, sheets))
+    };
+    if work <= GRAIN || rayon::current_num_threads() == 1 {
+        return (0..tasks)
+            .map(|t| {
+                let mut sheets = matrices.each_mut().map(|m| Sheet {
+                    stride: heads.kv * m.width,
+                    column: t % heads.kv * m.width,
+                    data: &mut *m.data,
+                    local: false,
+                });
+                run(t, &mut sheets)
+            })
+            .collect();
+    }
+    let at_least = (GRAIN / 4 * tasks).div_ceil(work).max(1);
+    let shapes = matrices.each_ref().map(|m| (m.width, m.rows));
+    let alone = |t: usize| {
+        let group = &plan.groups[t / heads.kv];
+        let mut blocks = shapes.map(|(width, rows)| vec![0.0; rows(group) * width]);
+        let mut widths = shapes.iter();
+        let mut sheets = blocks.each_mut().map(|block| Sheet {
+            data: block,
+            stride: widths.next().map_or(0, |(width, _)| *width),
+            column: 0,
+            local: true,
+        });
+        let result = run(t, &mut sheets);
+        (result, blocks)
+    };
+    let done: Vec<(R, [Vec<f32>; N])> =
+        (0..tasks).into_par_iter().with_min_len(at_least).map(alone).collect();
+    for (i, matrix) in matrices.iter_mut().enumerate() {
+        put_together(matrix, heads.kv, |t| &done[t].1[i]);
+    }
+    done.into_iter().map(|(result, _)| result).collect()
+}
+
+/// Copies the tasks' blocks `[group rows, width]` to their places.
+fn put_together<'t>(to: &mut Filled<'_>, kv: usize, block: impl Fn(usize) -> &'t [f32] + Sync) {
+    let (width, places) = (to.width, to.places);
+    let rows = rows_per_task(kv * width);
+    to.data.par_chunks_mut(rows * kv * width).zip(places.par_chunks(rows)).for_each(|(to, places)| {
+        for (to, (group, local)) in to.chunks_exact_mut(kv * width).zip(places) {
+            for (head, to) in to.chunks_exact_mut(width).enumerate() {
+                let at = *local as usize * width;
+                to.copy_from_slice(&block(*group as usize * kv + head)[at..at + width]);
+            }
+        }
+    });
 }
 
 /// Attention of a packed batch.
 ///
-/// `q` and `out` `[rows, query heads * dim]`, `k` and `v` `[rows, kv heads * dim]`, rotated. Returns the log-sum-exp
+/// `q` and `out` `[queries, query heads * dim]`, `k` and `v` `[rows, kv heads * dim]`, rotated. Returns the log-sum-exp
 /// per task, which [`attention_backward`] wants.
 ///
 /// # Panics
@@ -336,12 +400,12 @@ pub fn attention_forward(
     plan: &AttentionPlan,
     out: &mut [f32],
 ) -> Vec<Vec<f32>> {
-    let (n, queries, keys) = (plan.rows(), heads.query * heads.dim, heads.kv * heads.dim);
-    assert!(q.len() == n * queries && out.len() == n * queries, "q and out are [rows, query heads * dim]");
-    assert!(k.len() == n * keys && v.len() == n * keys, "k and v are [rows, kv heads * dim]");
-    let done = for_all(plan, heads, |group, kv, buf| forward_task([q, k, v], heads, group, kv, buf));
-    unpack(plan, heads.kv, heads.width(), |t| &done[t].0, out);
-    done.into_iter().map(|(_, lse)| lse).collect()
+    let (queries, keys) = (plan.queries() * heads.query * heads.dim, plan.rows() * heads.kv * heads.dim);
+    assert!(q.len() == queries && out.len() == queries, "q and out are [queries, query heads * dim]");
+    assert!(k.len() == keys && v.len() == keys, "k and v are [rows, kv heads * dim]");
+    fill(plan, heads, [plan.like_queries(out, heads)], |group, kv, _, buf, [out]| {
+        forward_task([q, k, v], heads, group, kv, buf, out)
+    })
 }
 
 /// Gradients of [`attention_forward`], written (not added) to `gq`, `gk` and `gv`.
@@ -361,10 +425,20 @@ pub fn attention_backward(
     assert!(out.len() == q.len() && grad.len() == q.len() && gq.len() == q.len(), "shapes of q");
     assert!(v.len() == k.len() && gk.len() == k.len() && gv.len() == k.len(), "shapes of k");
     let saved = Saved { q, k, v, out, lse, grad };
-    let done = for_all(plan, heads, |group, kv, buf| backward_task(&saved, heads, group, kv, buf));
-    unpack(plan, heads.kv, heads.width(), |t| &done[t][0], gq);
-    unpack(plan, heads.kv, heads.dim, |t| &done[t][1], gk);
-    unpack(plan, heads.kv, heads.dim, |t| &done[t][2], gv);
+    let results = [plan.like_queries(gq, heads), plan.like_keys(gk, heads), plan.like_keys(gv, heads)];
+    fill(plan, heads, results, |group, kv, t, buf, sheets| {
+        backward_task(&saved, &saved.lse[t], heads, group, kv, buf, sheets);
+    });
+}
+
+impl AttentionPlan {
+    fn like_queries<'a>(&'a self, data: &'a mut [f32], heads: Heads) -> Filled<'a> {
+        Filled { data, width: heads.width(), places: &self.query_places, rows: |group| group.queries }
+    }
+
+    fn like_keys<'a>(&'a self, data: &'a mut [f32], heads: Heads) -> Filled<'a> {
+        Filled { data, width: heads.dim, places: &self.key_places, rows: |group| group.rows }
+    }
 }
 
 /// Tape op; `q`, `k` and `v` must have no other consumer.

@@ -23,11 +23,6 @@ pub(crate) fn gemm(c: &mut [f32], dims: Dims, a: Factor<'_>, b: Factor<'_>, add:
     product(Threads::current(), c, dims, a, b, add);
 }
 
-/// As [`gemm`], on the calling thread.
-pub(crate) fn gemm_here(c: &mut [f32], dims: Dims, a: Factor<'_>, b: Factor<'_>, add: bool) {
-    product(Threads::ONE, c, dims, a, b, add);
-}
-
 fn product(threads: Threads, c: &mut [f32], (m, n, k): Dims, a: Factor<'_>, b: Factor<'_>, add: bool) {
     let done =
         MatMut::row_major(c, m, n).and_then(|c| matmul(c, add, matrix(a, m, k)?, matrix(b, k, n)?, threads));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use dfdx::prelude::*;
 
-use super::attention::{AttentionPlan, Heads, attention, attention_forward};
+use super::attention::{AttentionPlan, Heads, attention, attention_backward, attention_forward};
 use super::embedding::{embed, gather};
 use super::head::{head, seed};
 use super::linear::project_onto;
@@ -378,6 +378,58 @@ fn attention_gradients_match_central_differences() {
         };
         let want: Vec<f32> = (0..exact[which].len()).map(difference).collect();
         close(["gq", "gk", "gv"][which], &grad(&mut grads, on), &want);
+    }
+}
+
+/// Output and gradients of attention in a pool of so many threads.
+fn attention_run(
+    [q, k, v]: [&[f32]; 3],
+    grad: &[f32],
+    heads: Heads,
+    plan: &AttentionPlan,
+    threads: usize,
+) -> [Vec<f32>; 4] {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    pool.install(|| {
+        let mut results = [q, q, k, v].map(|like| vec![f32::NAN; like.len()]);
+        let [out, gq, gk, gv] = &mut results;
+        let lse = attention_forward(q, k, v, heads, plan, out);
+        attention_backward([q, k, v], out, &lse, grad, heads, plan, [gq, gk, gv]);
+        results
+    })
+}
+
+#[test]
+fn fewer_queries_get_what_all_get() {
+    let device = Cpu::seed_from_u64(9);
+    for (segments, heads, wanted) in [
+        (SEGMENTS.to_vec(), Heads { query: 4, kv: 2, dim: 6 }, vec![3, 6, 6, 8, 14, 21]),
+        (long_segments(), Heads { query: 6, kv: 2, dim: 24 }, (69..373).chain(400..402).collect()),
+    ] {
+        let full = plan_of(&segments);
+        let (part, rows) = full.asked_by(&wanted);
+        assert!(rows.is_sorted() && wanted.iter().all(|row| rows.contains(row)) && rows.len() < full.rows());
+        assert_eq!(part.queries(), rows.len());
+        let (n, width) = (full.rows(), heads.query * heads.dim);
+        let q = values(&random(&device, n * width)).to_vec();
+        let [k, v] = [0; 2].map(|_| values(&random(&device, n * heads.kv * heads.dim)).to_vec());
+        let asked = |of: &[f32]| -> Vec<f32> {
+            rows.iter().flat_map(|row| &of[*row as usize * width..][..width]).copied().collect()
+        };
+        // Rows that do not ask have no part in the loss.
+        let mut grad = upstream(n * width);
+        for (row, grad) in grad.chunks_exact_mut(width).enumerate() {
+            if !rows.contains(&(row as u32)) {
+                grad.fill(0.0);
+            }
+        }
+        let [out, gq, gk, gv] = attention_run([&q, &k, &v], &grad, heads, &full, 1);
+        let alone = attention_run([&asked(&q), &k, &v], &asked(&grad), heads, &part, 1);
+        assert_eq!(alone[0], asked(&out));
+        assert_eq!(alone[1], asked(&gq));
+        close("gk", &alone[2], &gk);
+        close("gv", &alone[3], &gv);
+        assert_eq!(attention_run([&asked(&q), &k, &v], &asked(&grad), heads, &part, 3), alone, "threads");
     }
 }
 

@@ -4,61 +4,82 @@ use super::Heads;
 use crate::profile::Work;
 use crate::{ModelError, PackedView};
 
-/// Consecutive packed rows.
+/// Consecutive keys of one segment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Span {
+    /// First packed row.
     pub(crate) start: usize,
+    /// First row within the root group (the root's rows come first).
+    pub(crate) local: usize,
+    /// Number of rows.
     pub(crate) len: usize,
 }
 
-/// One segment of a root group.
-#[derive(Debug, Clone)]
-pub(crate) struct Segment {
-    /// First row of the segment within its group (the root's rows come first).
+/// Consecutive queries of one segment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Queries {
+    /// First row in the matrix of queries.
+    pub(crate) start: usize,
+    /// First row among the queries of the root group.
     pub(crate) local: usize,
-    /// The keys it sees: its prefix if it has one, then itself.
-    spans: [Span; 2],
+    /// Number of rows.
+    pub(crate) len: usize,
+    /// Rows of the segment before the first query.
+    pub(crate) skipped: usize,
+}
+
+/// One segment of a root group.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Segment {
+    prefix: Option<Span>,
+    /// The segment's own keys.
+    pub(crate) own: Span,
+    /// Those of its rows that ask.
+    pub(crate) queries: Queries,
 }
 
 impl Segment {
-    /// Spans of packed rows whose keys it sees, the segment's own last.
-    pub(crate) fn keys(&self) -> &[Span] {
-        if self.spans[0].len == 0 { &self.spans[1..] } else { &self.spans }
-    }
-
-    /// The segment's own rows.
-    pub(crate) fn own(&self) -> Span {
-        self.spans[1]
-    }
-
     /// Number of keys in its prefix.
     pub(crate) fn prefix_len(&self) -> usize {
-        self.spans[0].len
+        self.prefix.map_or(0, |span| span.len)
+    }
+
+    /// The first `keys` keys that it sees, each span with the number of keys before it.
+    pub(crate) fn first_keys(&self, keys: usize) -> impl Iterator<Item = (usize, Span)> {
+        let prefix = self.prefix_len();
+        let of_prefix = self.prefix.map(|span| (0, Span { len: span.len.min(keys), ..span }));
+        let of_own = (keys > prefix).then(|| (prefix, Span { len: keys - prefix, ..self.own }));
+        of_prefix.into_iter().chain(of_own)
     }
 }
 
 /// A root segment and all segments that have it as prefix.
 #[derive(Debug, Clone)]
 pub(crate) struct Group {
-    /// Its place among the groups.
-    pub(crate) index: usize,
     /// The root first, then the others in packed order.
     pub(crate) segments: Vec<Segment>,
     /// Rows of all its segments together.
     pub(crate) rows: usize,
+    /// Queries of all its segments together.
+    pub(crate) queries: usize,
 }
+
+/// Group and row within it.
+type Place = (u32, u32);
 
 /// The attention structure of one packed batch.
 #[derive(Debug, Clone)]
 pub struct AttentionPlan {
     pub(crate) groups: Vec<Group>,
-    /// Per packed row: its group and its row within the group.
-    places: Vec<(u32, u32)>,
+    /// Of every packed row.
+    pub(super) key_places: Vec<Place>,
+    /// Of every row of the matrix of queries.
+    pub(super) query_places: Vec<Place>,
     positions: Vec<u32>,
 }
 
 impl AttentionPlan {
-    /// Works out the plan of a batch.
+    /// Works out the plan of a batch; every row is a query.
     ///
     /// # Errors
     /// As [`PackedView::validate`], for the fields that matter here (offsets and prefixes).
@@ -70,32 +91,79 @@ impl AttentionPlan {
         let mut positions = Vec::with_capacity(batch.tokens());
         for (s, prefix) in batch.segment_prefix.iter().enumerate() {
             let start = batch.segment_offsets[s] as usize;
-            let own = Span { start, len: batch.segment_offsets[s + 1] as usize - start };
-            let (group, shared) = match *prefix {
-                Some(p) => {
-                    let group: usize = group_of[p as usize];
-                    (group, groups[group].segments[0].own())
-                }
+            let len = batch.segment_offsets[s + 1] as usize - start;
+            let group = match *prefix {
+                Some(p) => group_of[p as usize],
                 None => {
-                    groups.push(Group { index: groups.len(), segments: Vec::new(), rows: 0 });
-                    (groups.len() - 1, Span { start: 0, len: 0 })
+                    groups.push(Group { segments: Vec::new(), rows: 0, queries: 0 });
+                    groups.len() - 1
                 }
             };
             group_of.push(group);
-            let local = groups[group].rows;
-            groups[group].segments.push(Segment { local, spans: [shared, own] });
-            groups[group].rows += own.len;
+            let at = &mut groups[group];
+            let (local, prefix) = (at.rows, prefix.map(|_| at.segments[0].own));
+            let own = Span { start, local, len };
+            let queries = Queries { start, local, len, skipped: 0 };
+            at.segments.push(Segment { prefix, own, queries });
+            at.rows += len;
+            at.queries += len;
             // The batch holds fewer than 2^32 tokens, so all of these fit.
-            places.extend((local..local + own.len).map(|row| (group as u32, row as u32)));
-            positions.extend((shared.len..shared.len + own.len).map(|p| p as u32));
+            places.extend((local..local + len).map(|row| (group as u32, row as u32)));
+            let before = prefix.map_or(0, |span| span.len);
+            positions.extend((before..before + len).map(|p| p as u32));
         }
-        Ok(Self { groups, places, positions })
+        Ok(Self { groups, key_places: places.clone(), query_places: places, positions })
     }
 
-    /// Number of packed rows.
+    /// The same keys, asked by fewer queries: in each segment those from the first to the last of its `wanted` packed
+    /// rows. Returns the packed rows that ask, ascending.
+    ///
+    /// # Panics
+    /// If a wanted row is out of range.
+    #[must_use]
+    pub fn asked_by(&self, wanted: &[u32]) -> (Self, Vec<u32>) {
+        let mut is_wanted = vec![false; self.rows()];
+        for row in wanted {
+            is_wanted[*row as usize] = true;
+        }
+        let mut plan = Self { query_places: Vec::with_capacity(self.rows()), ..self.clone() };
+        let mut rows = Vec::with_capacity(self.rows());
+        for group in &mut plan.groups {
+            group.queries = 0;
+        }
+        // Segments in packed order, so that the queries of the whole matrix ascend.
+        let segments = plan
+            .groups
+            .iter()
+            .enumerate()
+            .flat_map(|(g, group)| (0..group.segments.len()).map(move |s| (g, s)));
+        let mut order: Vec<(usize, usize)> = segments.collect();
+        order.sort_by_key(|(g, s)| plan.groups[*g].segments[*s].own.start);
+        for (g, s) in order {
+            let group = &mut plan.groups[g];
+            let Span { start, len, .. } = group.segments[s].own;
+            let of_segment = &is_wanted[start..start + len];
+            let first = of_segment.iter().position(|wanted| *wanted).unwrap_or(len);
+            let end = of_segment.iter().rposition(|wanted| *wanted).map_or(first, |last| last + 1);
+            let (local, len) = (group.queries, end - first);
+            group.segments[s].queries = Queries { start: rows.len(), local, len, skipped: first };
+            group.queries += len;
+            plan.query_places.extend((local..local + len).map(|row| (g as u32, row as u32)));
+            rows.extend((start + first..start + end).map(|row| row as u32));
+        }
+        (plan, rows)
+    }
+
+    /// Number of packed rows: of keys and values.
     #[must_use]
     pub fn rows(&self) -> usize {
-        self.places.len()
+        self.key_places.len()
+    }
+
+    /// Number of rows that ask.
+    #[must_use]
+    pub fn queries(&self) -> usize {
+        self.query_places.len()
     }
 
     /// Rotary position of every packed row: the prefix's length plus the offset within the segment.
@@ -107,16 +175,13 @@ impl AttentionPlan {
     /// What the forward pass has to compute and to move: scores and weighted sums of the visible keys only.
     pub(crate) fn work(&self, heads: Heads) -> Work {
         let segments = self.groups.iter().flat_map(|group| &group.segments);
-        let scores: usize =
-            segments.map(|s| s.own().len * s.prefix_len() + s.own().len * (s.own().len + 1) / 2).sum();
-        let floats = 2 * self.rows() * heads.dim * (heads.query + heads.kv);
+        let scores = |s: &Segment| {
+            let Queries { len, skipped, .. } = s.queries;
+            len * (s.prefix_len() + skipped) + len * (len + 1) / 2
+        };
+        let scores: usize = segments.map(scores).sum();
+        let floats = 2 * heads.dim * (self.queries() * heads.query + self.rows() * heads.kv);
         let flops = 4 * (scores * heads.query * heads.dim) as u64;
         Work { flops, bytes: 4 * floats as u64 }
-    }
-
-    /// Group and row within it of a packed row.
-    pub(crate) fn place(&self, row: usize) -> (usize, usize) {
-        let (group, local) = self.places[row];
-        (group as usize, local as usize)
     }
 }
