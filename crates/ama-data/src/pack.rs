@@ -10,7 +10,8 @@ use crate::tokenise::ExampleRef;
 /// A pair is its prompt segment (a root) once, then its chosen segment, then its rejected segment. A completion
 /// `y_0 .. y_{n-1}` is predicted from the rows of the prompt's last token (predicts `y_0`) and of
 /// `y_0 .. y_{n-2}` (predict `y_1 .. y_{n-1}`). Its last token is a target only and is not fed to the model, so
-/// its segment holds `n - 1` tokens, and with `n = 1` there is no segment.
+/// its segment holds `n - 1` tokens, and with `n = 1` there is no segment. An example with one completion
+/// (fine-tuning) shares its prompt with nobody: prompt and completion are one root segment.
 ///
 /// Offsets are CSR: group `i` is `offsets[i]..offsets[i+1]`. All indices count tokens, rows or segments of this
 /// batch. [`Packed::clear`] keeps the buffers' capacity, so that one batch object serves a whole run.
@@ -64,7 +65,7 @@ impl Packed {
         self.sequence_offsets.truncate(1);
     }
 
-    /// Appends an example: its prompt as a root segment, then its completions.
+    /// Appends an example: its prompt as a root segment, then its completions (an only one in the prompt's segment).
     ///
     /// # Panics
     /// If the prompt or a completion is empty (neither [`tokenise`](crate::tokenise::tokenise) nor a
@@ -74,6 +75,7 @@ impl Packed {
         let total = self.ids.len() + example.packed_tokens();
         assert!(u32::try_from(total).is_ok(), "a batch of {total} tokens outgrows its u32 indices");
         let prefix = self.segment_prefix.len() as u32;
+        let alone = example.completions().count() == 1;
         self.segment(example.prompt, None);
         let last_of_prompt = self.ids.len() as u32 - 1;
         for completion in example.completions() {
@@ -84,7 +86,12 @@ impl Packed {
             self.rows.push(last_of_prompt);
             self.targets.push(first);
             if !rest.is_empty() {
-                self.segment(&completion[..rest.len()], Some(prefix));
+                let fed = &completion[..rest.len()];
+                if alone {
+                    self.lengthen(fed)
+                } else {
+                    self.segment(fed, Some(prefix))
+                }
                 self.rows.extend(start..self.ids.len() as u32);
                 self.targets.extend_from_slice(rest);
             }
@@ -96,6 +103,14 @@ impl Packed {
         self.ids.extend_from_slice(ids);
         self.segment_offsets.push(self.ids.len() as u32);
         self.segment_prefix.push(prefix);
+    }
+
+    /// Adds to the last segment.
+    fn lengthen(&mut self, ids: &[u32]) {
+        self.ids.extend_from_slice(ids);
+        if let Some(end) = self.segment_offsets.last_mut() {
+            *end = self.ids.len() as u32;
+        }
     }
 
     /// Tokens that the model is fed: the length of `ids`.

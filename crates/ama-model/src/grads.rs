@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::simd::sum_of_squares;
 use crate::{ModelError, Params};
 
 /// One gradient buffer per parameter, in the order of [`Params`], row-major as the parameter.
@@ -40,9 +41,8 @@ impl ParamGrads {
     /// Euclidean norm over all gradients together, summed in f64 in a fixed order. NaN if any gradient is NaN.
     #[must_use]
     pub fn global_norm(&self) -> f64 {
-        let square = |chunk: &[f32]| chunk.iter().map(|g| f64::from(*g) * f64::from(*g)).sum::<f64>();
         let chunks = self.buffers.iter().flat_map(|b| b.chunks(NORM_CHUNK)).collect::<Vec<_>>();
-        let partial: Vec<f64> = chunks.par_iter().map(|chunk| square(chunk)).collect();
+        let partial: Vec<f64> = chunks.par_iter().map(|chunk| sum_of_squares(chunk)).collect();
         partial.into_iter().sum::<f64>().sqrt()
     }
 

@@ -117,6 +117,27 @@ pub(crate) fn dot_short<S: Simd>(a: &[f32], b: &[f32]) -> f32 {
     (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]) + sum
 }
 
+kernel! {
+    /// `sum_i a_i^2` in f64.
+    pub(crate) fn sum_of_squares(a: &'a [f32]) -> f64 {
+        let mut lanes = [0.0f64; LANES];
+        let (blocks, tail) = a.as_chunks::<LANES>();
+        for block in blocks {
+            for i in 0..LANES {
+                lanes[i] += f64::from(block[i]) * f64::from(block[i]);
+            }
+        }
+        let mut width = LANES / 2;
+        while width > 0 {
+            for i in 0..width {
+                lanes[i] += lanes[i + width];
+            }
+            width /= 2;
+        }
+        tail.iter().fold(lanes[0], |sum, a| sum + f64::from(*a) * f64::from(*a))
+    }
+}
+
 /// The largest element of whole blocks, minus infinity if there is none; a NaN may be missed (it shows in the sum).
 #[inline(always)]
 pub(crate) fn max_blocks(a: &[f32]) -> f32 {
@@ -219,6 +240,8 @@ mod tests {
             let truth: f64 = a.iter().zip(&b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
             assert_eq!(f64::from(dot_all(&a, &b)), truth, "integers below 2^24 are exact; n = {n}");
             assert_eq!(f64::from(short_all(&a, &b)), truth, "n = {n}");
+            let squares: f64 = a.iter().map(|a| f64::from(*a) * f64::from(*a)).sum();
+            assert_eq!(sum_of_squares(&a), squares, "n = {n}");
             assert_eq!(max(&a), a.iter().copied().fold(f32::NEG_INFINITY, f32::max));
         }
     }

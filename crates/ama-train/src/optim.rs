@@ -89,32 +89,65 @@ impl AdamW {
         self.steps += 1;
         let (b1, b2) = self.options.betas;
         let t = self.steps.min(i32::MAX as u64) as i32;
-        let step_size = (lr / (1.0 - b1.powi(t))) as f32;
-        let root2 = (1.0 - b2.powi(t)).sqrt() as f32;
-        let (eps, scale) = (self.options.eps as f32, grad_scale as f32);
-        let (b1, b2, c1, c2) = (b1 as f32, b2 as f32, (1.0 - b1) as f32, (1.0 - b2) as f32);
+        let rule = Rule {
+            scale: grad_scale as f32,
+            betas: [b1 as f32, b2 as f32],
+            rests: [(1.0 - b1) as f32, (1.0 - b2) as f32],
+            step_size: (lr / (1.0 - b1.powi(t))) as f32,
+            root2: (1.0 - b2.powi(t)).sqrt() as f32,
+            eps: self.options.eps as f32,
+        };
         let moments = self.first.iter_mut().zip(&mut self.second);
-        for ((param, grad), (m, v)) in params.iter_mut().zip(grads.iter()).zip(moments) {
+        let mut blocks = Vec::new();
+        for ((param, grad), (first, second)) in params.iter_mut().zip(grads.iter()).zip(moments) {
             let decays = param.shape.len() > 1;
             let keep = if decays { (1.0 - lr * self.options.weight_decay) as f32 } else { 1.0 };
-            let update = |p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]| {
-                for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
-                    let g = g * scale;
-                    *m = b1 * *m + c1 * g;
-                    *v = b2 * *v + c2 * g * g;
-                    *p = *p * keep - step_size * *m / (v.sqrt() / root2 + eps);
-                }
-            };
-            let values = values_mut(&mut param.tensor);
-            if values.len() <= BLOCK {
-                update(values, grad, m, v);
-            } else {
-                values
-                    .par_chunks_mut(BLOCK)
-                    .zip(grad.par_chunks(BLOCK))
-                    .zip(m.par_chunks_mut(BLOCK).zip(v.par_chunks_mut(BLOCK)))
-                    .for_each(|((p, g), (m, v))| update(p, g, m, v));
-            }
+            let values = values_mut(&mut param.tensor).chunks_mut(BLOCK).zip(grad.chunks(BLOCK));
+            let moments = first.chunks_mut(BLOCK).zip(second.chunks_mut(BLOCK));
+            blocks.extend(values.zip(moments).map(|((p, g), (m, v))| Block { rule, p, g, m, v, keep }));
+        }
+        let arch = pulp::Arch::new();
+        blocks.into_par_iter().for_each(|block| arch.dispatch(block));
+    }
+}
+
+/// What is the same for all parameters of a step.
+#[derive(Clone, Copy)]
+struct Rule {
+    /// Factor on the gradients.
+    scale: f32,
+    betas: [f32; 2],
+    /// 1 - beta.
+    rests: [f32; 2],
+    step_size: f32,
+    root2: f32,
+    eps: f32,
+}
+
+/// Up to [`BLOCK`] parameters with their gradients and moments.
+struct Block<'a> {
+    rule: Rule,
+    p: &'a mut [f32],
+    g: &'a [f32],
+    m: &'a mut [f32],
+    v: &'a mut [f32],
+    /// What weight decay leaves of a parameter.
+    keep: f32,
+}
+
+impl pulp::WithSimd for Block<'_> {
+    type Output = ();
+
+    /// Compiled for every instruction set, with the same bits: each operation is rounded by itself.
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        let Self { rule, p, g, m, v, keep } = self;
+        let Rule { scale, betas: [b1, b2], rests: [c1, c2], step_size, root2, eps } = rule;
+        for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
+            let g = g * scale;
+            *m = b1 * *m + c1 * g;
+            *v = b2 * *v + c2 * g * g;
+            *p = *p * keep - step_size * *m / (v.sqrt() / root2 + eps);
         }
     }
 }

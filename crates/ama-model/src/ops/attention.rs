@@ -31,7 +31,7 @@ use rayon::prelude::*;
 use self::plan::{Group, Queries, Segment};
 use self::product::{COLUMNS, Lying, product};
 use self::softmax::{softmax, softmax_backward};
-use self::turn::{to_columns, to_row};
+use self::turn::{to_column, to_row};
 use super::tape::{Act, record};
 use super::{GRAIN, rows_per_task};
 use crate::ModelError;
@@ -119,6 +119,9 @@ struct Tile<'a> {
     n: usize,
     /// Keys that the last query sees.
     keys: usize,
+    /// Row among the segment's queries and column among the key/value head's of each query. Those beyond `count` repeat
+    /// the last.
+    at: [(usize, usize); TILE],
     /// Keys that each column sees.
     visible: [u32; TILE],
 }
@@ -129,24 +132,28 @@ impl<'a> Tile<'a> {
         let queries = segment.queries.len * heads.shared();
         (0..queries).step_by(TILE).map(move |first| {
             let count = TILE.min(queries - first);
+            let (mut row, mut head) = (first / heads.shared(), first % heads.shared());
+            let mut at = [(row, head * heads.dim); TILE];
+            for i in 1..TILE {
+                if i < count {
+                    head += 1;
+                    if head == heads.shared() {
+                        (row, head) = (row + 1, 0);
+                    }
+                }
+                at[i] = (row, head * heads.dim);
+            }
             let before = segment.prefix_len() + segment.queries.skipped + 1;
             // A packed batch has fewer than 2^32 rows.
-            let sees = |i: usize| (before + (first + i.min(count - 1)) / heads.shared()) as u32;
-            let (visible, keys) = (std::array::from_fn(sees), sees(count - 1) as usize);
+            let visible = at.map(|(row, _)| (before + row) as u32);
             let n = count.next_multiple_of(COLUMNS);
-            Self { segment, heads, kv, first, count, n, keys, visible }
+            Self { segment, heads, kv, first, count, n, keys: before + row, at, visible }
         })
-    }
-
-    /// Row among the segment's queries and column of the `i`-th query's head within the key/value head's columns.
-    fn at(&self, i: usize) -> (usize, usize) {
-        let (query, shared) = (self.first + i, self.heads.shared());
-        (query / shared, query % shared * self.heads.dim)
     }
 
     /// The `i`-th query's numbers in a matrix `[queries, query heads * dim]`.
     fn read<'m>(&self, from: &'m [f32], i: usize) -> &'m [f32] {
-        let (row, column) = self.at(i);
+        let (row, column) = self.at[i];
         let at = (self.segment.queries.start + row) * self.heads.query * self.heads.dim;
         &from[at + self.kv * self.heads.width() + column..][..self.heads.dim]
     }
@@ -156,12 +163,9 @@ impl<'a> Tile<'a> {
     fn turn(&self, from: &[f32], to: &mut Turned, with_rows: bool) {
         let (dim, n) = (self.heads.dim, self.n);
         let width = dim.next_multiple_of(COLUMNS);
-        to.columns.clear();
         to.columns.resize(dim * n, 0.0);
-        for block in 0..n / COLUMNS {
-            let query = |i: usize| (block * COLUMNS + i).min(self.count - 1);
-            let rows = std::array::from_fn(|i| self.read(from, query(i)));
-            to_columns(rows, &mut to.columns, n, block);
+        for q in 0..n {
+            to_column(self.read(from, q), &mut to.columns, n, q);
         }
         if with_rows {
             to.rows.clear();
@@ -176,7 +180,7 @@ impl<'a> Tile<'a> {
     fn write(&self, columns: &[f32], factor: &[f32], to: &mut Sheet<'_>) {
         let Queries { start, local, .. } = self.segment.queries;
         for (i, factor) in factor[..self.count].iter().enumerate() {
-            let (row, column) = self.at(i);
+            let (row, column) = self.at[i];
             let to = to.row(start + row, local + row, column, self.heads.dim);
             to_row(columns, self.n, i, *factor, to);
         }
@@ -288,10 +292,8 @@ fn backward_task(
         tile.turn(saved.grad, &mut buf.go, true);
         let lse = &lse[tile.in_task()];
         let logs: [f32; TILE] = std::array::from_fn(|i| lse[i.min(tile.count - 1)]);
-        let go_o: [f32; TILE] = std::array::from_fn(|i| {
-            let i = i.min(tile.count - 1);
-            dot(tile.read(saved.grad, i), tile.read(saved.out, i))
-        });
+        let go_o =
+            std::array::from_fn::<f32, TILE, _>(|i| dot(tile.read(saved.grad, i), tile.read(saved.out, i)));
         tile.against_keys(saved.k, &buf.q.columns, &mut buf.scores);
         tile.against_keys(saved.v, &buf.go.columns, &mut buf.dp);
         softmax_backward(&mut buf.scores, &mut buf.dp, tile.n, &tile.visible, scale(heads), &logs, &go_o);

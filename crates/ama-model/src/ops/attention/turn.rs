@@ -1,29 +1,31 @@
 //! Turning rows of queries into columns and back.
 
 use super::product::COLUMNS;
-use crate::simd::kernel;
 
-kernel! {
-    /// `columns[d, q] = rows[q][d]` for [`COLUMNS`] queries `q`; a row of `columns` is `n` wide and these are its `block`-th
-    /// [`COLUMNS`]. All rows have as many numbers as `columns` has rows.
-    pub(super) fn to_columns(rows: [&'a [f32]; COLUMNS], columns: &'a mut [f32], n: usize, block: usize) -> () {
-        let dim = columns.len() / n;
-        let rows = rows.map(|row| &row[..dim]);
-        let blocks = columns.as_chunks_mut::<COLUMNS>().0.iter_mut().skip(block).step_by(n / COLUMNS);
-        for (d, column) in (0..dim).zip(blocks) {
-            for q in 0..COLUMNS {
-                column[q] = rows[q][d];
-            }
-        }
+/// `columns[., q] = row`; `columns` `[dim, n]`, `n` one or two times [`COLUMNS`].
+pub(super) fn to_column(row: &[f32], columns: &mut [f32], n: usize, q: usize) {
+    match n {
+        COLUMNS => write_column::<COLUMNS>(row, columns, q),
+        _ => write_column::<{ 2 * COLUMNS }>(row, columns, q),
     }
 }
 
-kernel! {
-    /// `row[d] = columns[d, query] * factor`, `columns` `[dim, n]`.
-    pub(super) fn to_row(columns: &'a [f32], n: usize, query: usize, factor: f32, row: &'a mut [f32]) -> () {
-        let blocks = columns.as_chunks::<COLUMNS>().0.iter().skip(query / COLUMNS).step_by(n / COLUMNS);
-        for (x, column) in row.iter_mut().zip(blocks) {
-            *x = column[query % COLUMNS] * factor;
-        }
+/// `row = columns[., q] * factor`; as [`to_column`].
+pub(super) fn to_row(columns: &[f32], n: usize, q: usize, factor: f32, row: &mut [f32]) {
+    match n {
+        COLUMNS => read_column::<COLUMNS>(columns, q, factor, row),
+        _ => read_column::<{ 2 * COLUMNS }>(columns, q, factor, row),
+    }
+}
+
+fn write_column<const N: usize>(row: &[f32], columns: &mut [f32], q: usize) {
+    for (column, x) in columns.as_chunks_mut::<N>().0.iter_mut().zip(row) {
+        column[q] = *x;
+    }
+}
+
+fn read_column<const N: usize>(columns: &[f32], q: usize, factor: f32, row: &mut [f32]) {
+    for (x, column) in row.iter_mut().zip(columns.as_chunks::<N>().0) {
+        *x = column[q] * factor;
     }
 }
