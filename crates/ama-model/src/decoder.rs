@@ -162,6 +162,12 @@ impl Llama {
         self.lanes = lanes.max(1);
     }
 
+    /// Gives the buffers of earlier passes back to the system; the next pass takes its own. Worth a call where batches of
+    /// another size follow, as training follows scoring.
+    pub fn release_buffers(&self) {
+        self.idle_crew().release();
+    }
+
     /// Packed forward passes done since this value was made (or cloned).
     #[must_use]
     pub fn forwards(&self) -> u64 {

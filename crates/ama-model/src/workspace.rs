@@ -72,6 +72,11 @@ impl Workspace {
         }
     }
 
+    /// Gives every free buffer back to the system.
+    pub(crate) fn release(&self) {
+        self.lock().classes.clear();
+    }
+
     fn give(&self, values: Vec<f32>) {
         let capacity = values.capacity();
         if capacity == 0 {
@@ -172,6 +177,17 @@ mod tests {
             drop(home.buffer(100));
         }
         assert_eq!(held(&home), 1, "one buffer of 100 is in use every pass");
+    }
+
+    #[test]
+    fn everything_free_can_go_at_once() {
+        let home = Arc::new(Workspace::default());
+        let kept = home.buffer(100);
+        drop(home.buffer(5000));
+        home.release();
+        assert_eq!(held(&home), 0);
+        drop(kept);
+        assert_eq!(held(&home), 1, "a buffer that was out comes back");
     }
 
     #[test]

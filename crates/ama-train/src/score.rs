@@ -151,5 +151,7 @@ fn score_parts(
         }
         take(&scores)?;
     }
+    // What comes next, mostly training, has batches of another size.
+    model.release_buffers();
     Ok(())
 }

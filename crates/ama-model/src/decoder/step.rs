@@ -271,6 +271,11 @@ impl Crew {
     }
 
     /// Workspace of lane `index`.
+    /// Gives the memory of free buffers back to the system.
+    pub(super) fn release(&self) {
+        self.stations.iter().for_each(|station| station.home.release());
+    }
+
     fn home(&mut self, index: usize) -> Arc<Workspace> {
         if self.stations.len() <= index {
             self.stations.resize_with(index + 1, Station::default);

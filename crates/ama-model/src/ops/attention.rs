@@ -18,6 +18,8 @@
 mod plan;
 mod product;
 mod softmax;
+mod tasks;
+mod tile;
 mod turn;
 
 pub use plan::AttentionPlan;
@@ -26,14 +28,13 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use dfdx::prelude::*;
-use rayon::prelude::*;
 
-use self::plan::{Group, Queries, Segment};
-use self::product::{COLUMNS, Lying, product};
+use self::plan::Group;
+use self::product::COLUMNS;
 use self::softmax::{softmax, softmax_backward};
-use self::turn::{to_column, to_row};
+use self::tasks::{Filled, Sheet, fill};
+use self::tile::{TILE, Tile, Turned};
 use super::tape::{Act, record};
-use super::{GRAIN, rows_per_task};
 use crate::ModelError;
 use crate::profile::{Op, Pass, Work, timed};
 use crate::simd::{dot_short, kernel};
@@ -61,18 +62,6 @@ impl Heads {
     }
 }
 
-/// Most queries in a tile: two registers of each row of scores.
-const TILE: usize = 2 * COLUMNS;
-
-/// Rows of a tile's operands as they lie, one for each query, and turned, one for each number of a head.
-#[derive(Default)]
-struct Turned {
-    /// `[queries, width]`, `width` the head's filled up to whole [`COLUMNS`].
-    rows: Vec<f32>,
-    /// `[dim, queries]`.
-    columns: Vec<f32>,
-}
-
 /// A thread's buffers: their contents never outlive a task, only their memory does.
 #[derive(Default)]
 struct Scratch {
@@ -87,145 +76,8 @@ struct Scratch {
 }
 
 thread_local! {
+    // A task starts no parallel loop, so no other task can want this thread's buffers meanwhile.
     static SCRATCH: RefCell<Scratch> = RefCell::default();
-}
-
-/// Rows that a task reads or writes: the columns of one key/value head.
-struct Sheet<'a> {
-    data: &'a mut [f32],
-    stride: usize,
-    column: usize,
-    /// Whether these are the rows of one group alone.
-    local: bool,
-}
-
-impl Sheet<'_> {
-    /// `width` columns of the row that has this number in the whole matrix and in its group.
-    fn row(&mut self, start: usize, local: usize, column: usize, width: usize) -> &mut [f32] {
-        let row = if self.local { local } else { start };
-        &mut self.data[row * self.stride + self.column + column..][..width]
-    }
-}
-
-/// Up to [`TILE`] consecutive queries of one segment and key/value head.
-struct Tile<'a> {
-    segment: &'a Segment,
-    heads: Heads,
-    kv: usize,
-    /// Number of its first query among the segment's.
-    first: usize,
-    count: usize,
-    /// Columns of the scores, `count` filled up.
-    n: usize,
-    /// Keys that the last query sees.
-    keys: usize,
-    /// Row among the segment's queries and column among the key/value head's of each query. Those beyond `count` repeat
-    /// the last.
-    at: [(usize, usize); TILE],
-    /// Keys that each column sees.
-    visible: [u32; TILE],
-}
-
-impl<'a> Tile<'a> {
-    /// All tiles of a segment, in order.
-    fn all(segment: &'a Segment, heads: Heads, kv: usize) -> impl Iterator<Item = Self> {
-        let queries = segment.queries.len * heads.shared();
-        (0..queries).step_by(TILE).map(move |first| {
-            let count = TILE.min(queries - first);
-            let (mut row, mut head) = (first / heads.shared(), first % heads.shared());
-            let mut at = [(row, head * heads.dim); TILE];
-            for i in 1..TILE {
-                if i < count {
-                    head += 1;
-                    if head == heads.shared() {
-                        (row, head) = (row + 1, 0);
-                    }
-                }
-                at[i] = (row, head * heads.dim);
-            }
-            let before = segment.prefix_len() + segment.queries.skipped + 1;
-            // A packed batch has fewer than 2^32 rows.
-            let visible = at.map(|(row, _)| (before + row) as u32);
-            let n = count.next_multiple_of(COLUMNS);
-            Self { segment, heads, kv, first, count, n, keys: before + row, at, visible }
-        })
-    }
-
-    /// The `i`-th query's numbers in a matrix `[queries, query heads * dim]`.
-    fn read<'m>(&self, from: &'m [f32], i: usize) -> &'m [f32] {
-        let (row, column) = self.at[i];
-        let at = (self.segment.queries.start + row) * self.heads.query * self.heads.dim;
-        &from[at + self.kv * self.heads.width() + column..][..self.heads.dim]
-    }
-
-    /// Copies the tile's queries out of a matrix, rows only if `with_rows`. Columns without a query repeat the last one,
-    /// rows without are 0.
-    fn turn(&self, from: &[f32], to: &mut Turned, with_rows: bool) {
-        let (dim, n) = (self.heads.dim, self.n);
-        let width = dim.next_multiple_of(COLUMNS);
-        to.columns.resize(dim * n, 0.0);
-        for q in 0..n {
-            to_column(self.read(from, q), &mut to.columns, n, q);
-        }
-        if with_rows {
-            to.rows.clear();
-            to.rows.resize(n * width, 0.0);
-            for (i, row) in to.rows.chunks_exact_mut(width).take(self.count).enumerate() {
-                row[..dim].copy_from_slice(self.read(from, i));
-            }
-        }
-    }
-
-    /// Writes `[dim, n]` times `factor[query]` to the queries' rows of a matrix like that of the queries.
-    fn write(&self, columns: &[f32], factor: &[f32], to: &mut Sheet<'_>) {
-        let Queries { start, local, .. } = self.segment.queries;
-        for (i, factor) in factor[..self.count].iter().enumerate() {
-            let (row, column) = self.at[i];
-            let to = to.row(start + row, local + row, column, self.heads.dim);
-            to_row(columns, self.n, i, *factor, to);
-        }
-    }
-
-    /// `out[key, query] = x_key . y_query` over all keys of the tile, `y` `[dim, n]`.
-    fn against_keys(&self, x: &[f32], y: &[f32], out: &mut Vec<f32>) {
-        let (dim, n) = (self.heads.dim, self.n);
-        out.resize(self.keys * n, 0.0);
-        for (before, span) in self.segment.first_keys(self.keys) {
-            let a = Lying::ByRow { data: self.columns_of(x, span.start), stride: self.heads.kv * dim };
-            product(&mut out[before * n..(before + span.len) * n], a, y, (span.len, n, dim), false);
-        }
-    }
-
-    /// `out[., query] = sum_key w[key, query] x_key`, `[dim, n]`.
-    fn over_keys(&self, x: &[f32], w: &[f32], out: &mut Vec<f32>) {
-        let (dim, n) = (self.heads.dim, self.n);
-        out.resize(dim * n, 0.0);
-        for (before, span) in self.segment.first_keys(self.keys) {
-            let a = Lying::ByColumn { data: self.columns_of(x, span.start), stride: self.heads.kv * dim };
-            product(out, a, &w[before * n..(before + span.len) * n], (dim, n, span.len), before > 0);
-        }
-    }
-
-    /// `out[key] += sum_query w[key, query] y_query`, rows of the group and `width` wide; `y` `[n, width]`.
-    fn to_keys(&self, w: &[f32], y: &[f32], out: &mut [f32]) {
-        let (n, width) = (self.n, self.heads.dim.next_multiple_of(COLUMNS));
-        for (before, span) in self.segment.first_keys(self.keys) {
-            let a = Lying::ByRow { data: &w[before * n..(before + span.len) * n], stride: n };
-            let out = &mut out[span.local * width..(span.local + span.len) * width];
-            product(out, a, y, (span.len, width, n), true);
-        }
-    }
-
-    /// A matrix of keys or values from this packed row and the key/value head's first column on.
-    fn columns_of<'m>(&self, keys: &'m [f32], row: usize) -> &'m [f32] {
-        &keys[(row * self.heads.kv + self.kv) * self.heads.dim..]
-    }
-
-    /// Where its queries lie among those of the group's task: `query = row * shared + head`.
-    fn in_task(&self) -> std::ops::Range<usize> {
-        let first = self.segment.queries.local * self.heads.shared() + self.first;
-        first..first + self.count
-    }
 }
 
 kernel! {
@@ -268,7 +120,6 @@ struct Saved<'a> {
     k: &'a [f32],
     v: &'a [f32],
     out: &'a [f32],
-    lse: &'a [Vec<f32>],
     grad: &'a [f32],
 }
 
@@ -312,81 +163,6 @@ fn backward_task(
     }
 }
 
-/// A matrix that tasks fill together: `[rows, kv heads * width]`, each task the columns of its head in the rows of its group.
-struct Filled<'a> {
-    data: &'a mut [f32],
-    width: usize,
-    /// Group and row within it of each row.
-    places: &'a [(u32, u32)],
-    /// Rows of a group.
-    rows: fn(&Group) -> usize,
-}
-
-/// Runs the task of every root group and key/value head, to fill the matrices. Little work, or a thread that is alone,
-/// writes them directly; else every task fills blocks of its own, which are put together in the end.
-fn fill<const N: usize, R: Send + Sync>(
-    plan: &AttentionPlan,
-    heads: Heads,
-    mut matrices: [Filled<'_>; N],
-    task: impl Fn(&Group, usize, usize, &mut Scratch, &mut [Sheet<'_>; N]) -> R + Sync,
-) -> Vec<R> {
-    let tasks = plan.groups.len() * heads.kv;
-    let work = plan.queries() * heads.query * heads.dim;
-    // A task starts no parallel loop of its own, so no other task can borrow this thread's buffers meanwhile.
-    let run = |t: usize, sheets: &mut [Sheet<'_>; N]| {
-        let (group, kv) = (t / heads.kv, t % heads.kv);
-        SCRATCH.with_borrow_mut(|buf| task(&plan.groups[group], kv, t, buf, sheets))
-    };
-    if work <= GRAIN || rayon::current_num_threads() == 1 {
-        return (0..tasks)
-            .map(|t| {
-                let mut sheets = matrices.each_mut().map(|m| Sheet {
-                    stride: heads.kv * m.width,
-                    column: t % heads.kv * m.width,
-                    data: &mut *m.data,
-                    local: false,
-                });
-                run(t, &mut sheets)
-            })
-            .collect();
-    }
-    let at_least = (GRAIN / 4 * tasks).div_ceil(work).max(1);
-    let shapes = matrices.each_ref().map(|m| (m.width, m.rows));
-    let alone = |t: usize| {
-        let group = &plan.groups[t / heads.kv];
-        let mut blocks = shapes.map(|(width, rows)| vec![0.0; rows(group) * width]);
-        let mut widths = shapes.iter();
-        let mut sheets = blocks.each_mut().map(|block| Sheet {
-            data: block,
-            stride: widths.next().map_or(0, |(width, _)| *width),
-            column: 0,
-            local: true,
-        });
-        let result = run(t, &mut sheets);
-        (result, blocks)
-    };
-    let done: Vec<(R, [Vec<f32>; N])> =
-        (0..tasks).into_par_iter().with_min_len(at_least).map(alone).collect();
-    for (i, matrix) in matrices.iter_mut().enumerate() {
-        put_together(matrix, heads.kv, |t| &done[t].1[i]);
-    }
-    done.into_iter().map(|(result, _)| result).collect()
-}
-
-/// Copies the tasks' blocks `[group rows, width]` to their places.
-fn put_together<'t>(to: &mut Filled<'_>, kv: usize, block: impl Fn(usize) -> &'t [f32] + Sync) {
-    let (width, places) = (to.width, to.places);
-    let rows = rows_per_task(kv * width);
-    to.data.par_chunks_mut(rows * kv * width).zip(places.par_chunks(rows)).for_each(|(to, places)| {
-        for (to, (group, local)) in to.chunks_exact_mut(kv * width).zip(places) {
-            for (head, to) in to.chunks_exact_mut(width).enumerate() {
-                let at = *local as usize * width;
-                to.copy_from_slice(&block(*group as usize * kv + head)[at..at + width]);
-            }
-        }
-    });
-}
-
 /// Attention of a packed batch.
 ///
 /// `q` and `out` `[queries, query heads * dim]`, `k` and `v` `[rows, kv heads * dim]`, rotated. Returns the log-sum-exp
@@ -405,8 +181,8 @@ pub fn attention_forward(
     let (queries, keys) = (plan.queries() * heads.query * heads.dim, plan.rows() * heads.kv * heads.dim);
     assert!(q.len() == queries && out.len() == queries, "q and out are [queries, query heads * dim]");
     assert!(k.len() == keys && v.len() == keys, "k and v are [rows, kv heads * dim]");
-    fill(plan, heads, [plan.like_queries(out, heads)], |group, kv, _, buf, [out]| {
-        forward_task([q, k, v], heads, group, kv, buf, out)
+    fill(plan, heads, [plan.like_queries(out, heads)], |group, kv, _, [out]| {
+        SCRATCH.with_borrow_mut(|buf| forward_task([q, k, v], heads, group, kv, buf, out))
     })
 }
 
@@ -426,10 +202,10 @@ pub fn attention_backward(
 ) {
     assert!(out.len() == q.len() && grad.len() == q.len() && gq.len() == q.len(), "shapes of q");
     assert!(v.len() == k.len() && gk.len() == k.len() && gv.len() == k.len(), "shapes of k");
-    let saved = Saved { q, k, v, out, lse, grad };
+    let saved = Saved { q, k, v, out, grad };
     let results = [plan.like_queries(gq, heads), plan.like_keys(gk, heads), plan.like_keys(gv, heads)];
-    fill(plan, heads, results, |group, kv, t, buf, sheets| {
-        backward_task(&saved, &saved.lse[t], heads, group, kv, buf, sheets);
+    fill(plan, heads, results, |group, kv, t, sheets| {
+        SCRATCH.with_borrow_mut(|buf| backward_task(&saved, &lse[t], heads, group, kv, buf, sheets));
     });
 }
 
