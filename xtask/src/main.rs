@@ -7,6 +7,7 @@
 mod bench;
 mod ci;
 mod datasets;
+mod experiment;
 mod pipeline;
 mod shell;
 
@@ -27,6 +28,8 @@ enum Task {
     Pipeline(pipeline::Options),
     /// Regenerate the embedded suite in datasets/ and say whether a byte changed
     Datasets(datasets::Options),
+    /// Every method on the embedded suite, over seeds, size sets and budgets, as tables with intervals
+    Experiment(experiment::Options),
     /// Measure `ama` side by side with PyTorch and TRL, and write a table
     Bench(bench::Options),
     /// Check the layout rules: arrows between crates, file sizes, READMEs, examples, CHANGELOG
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Pipeline(options) => pipeline::run(&options),
         Task::Datasets(options) => datasets::run(&options),
+        Task::Experiment(options) => experiment::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Tidy => ci::tidy(),
         Task::Ci(options) => ci::run(&options),
