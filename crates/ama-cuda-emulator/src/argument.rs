@@ -49,6 +49,11 @@ impl Argument<'_> {
         Self::number(Kind::Pointer, 8, 0)
     }
 
+    /// An address that is not a [`Buffer`]'s.
+    pub fn address<T>(pointer: *mut T) -> Self {
+        Self::number(Kind::Pointer, 8, pointer.expose_provenance() as u64)
+    }
+
     fn number(kind: Kind, bytes: usize, bits: u64) -> Self {
         Self { kind, bytes, bits, forbidden: Vec::new(), buffer: PhantomData }
     }

@@ -113,12 +113,13 @@ impl Compiler {
         let kernels = self.object(name, &unit, kernels.into_iter().chain([include.as_str()]), folder)?;
         let library = folder.join(format!(
             "kernels-{:016x}.so",
-            hash(&[&kernels.display().to_string(), &emulator.display().to_string()])
+            hash(&["link 2", &kernels.display().to_string(), &emulator.display().to_string()])
         ));
         if !library.exists() {
             let to = fresh(&library);
             let mut link = Command::new(&self.program);
             link.arg("-shared").arg("-o").arg(&to).arg(&emulator).arg(&kernels);
+            link.args(sanitizer.map_or(&[][..], Sanitizer::instrument));
             self.run(&mut link, name)?;
             rename(&to, &library)?;
         }

@@ -103,22 +103,32 @@ int add(const char* name, void (*f)(A...)) {
   static const char name##_key = 0; \
   T* const name = (T*)emulator::shared(&name##_key, sizeof(T) * (n))
 
-#define __syncthreads() emulator::block(__LINE__)
-#define __syncwarp(...) emulator::sync_warp(__LINE__, ##__VA_ARGS__)
-#define __shfl_xor_sync(...) emulator::shuffle<emulator::Exchange::Xor>(__LINE__, __VA_ARGS__)
-#define __shfl_down_sync(...) emulator::shuffle<emulator::Exchange::Down>(__LINE__, __VA_ARGS__)
-#define __shfl_up_sync(...) emulator::shuffle<emulator::Exchange::Up>(__LINE__, __VA_ARGS__)
-#define __shfl_sync(...) emulator::shuffle<emulator::Exchange::Index>(__LINE__, __VA_ARGS__)
-#define __ballot_sync(mask, predicate) \
-  (u32)emulator::warp((mask), emulator::Exchange::Ballot, (predicate) ? 1 : 0, 0, 32, __LINE__)
+// `line` is that of the call: two barriers are the same one if they stand in the same line.
+inline void __syncthreads(u32 line = __builtin_LINE()) { emulator::block(line); }
+inline void __syncwarp(u32 mask = 0xffffffffu, u32 line = __builtin_LINE()) {
+  emulator::warp(mask, emulator::Exchange::None, 0, 0, 32, line);
+}
+template <typename T>
+T __shfl_xor_sync(u32 mask, T value, int lanes, int width = 32, u32 line = __builtin_LINE()) {
+  return emulator::exchange(mask, emulator::Exchange::Xor, value, lanes, (u32)width, line);
+}
+template <typename T>
+T __shfl_down_sync(u32 mask, T value, u32 delta, int width = 32, u32 line = __builtin_LINE()) {
+  return emulator::exchange(mask, emulator::Exchange::Down, value, (int)delta, (u32)width, line);
+}
+template <typename T>
+T __shfl_up_sync(u32 mask, T value, u32 delta, int width = 32, u32 line = __builtin_LINE()) {
+  return emulator::exchange(mask, emulator::Exchange::Up, value, (int)delta, (u32)width, line);
+}
+template <typename T>
+T __shfl_sync(u32 mask, T value, int lane, int width = 32, u32 line = __builtin_LINE()) {
+  return emulator::exchange(mask, emulator::Exchange::Index, value, lane, (u32)width, line);
+}
+inline u32 __ballot_sync(u32 mask, int predicate, u32 line = __builtin_LINE()) {
+  return (u32)emulator::warp(mask, emulator::Exchange::Ballot, predicate ? 1 : 0, 0, 32, line);
+}
 
 namespace emulator {
-template <Exchange KIND, typename T>
-T shuffle(u32 line, u32 mask, T value, int operand, u32 width = 32) {
-  return exchange(mask, KIND, value, operand, width, line);
-}
-inline void sync_warp(u32 line, u32 mask = 0xffffffffu) { warp(mask, Exchange::None, 0, 0, 32, line); }
-
 template <typename To, typename From>
 To bits(From value) {
   static_assert(sizeof(To) == sizeof(From), "a bit cast keeps the size");
@@ -136,16 +146,16 @@ inline double __longlong_as_double(long long v) { return emulator::bits<double>(
 inline long long __double_as_longlong(double v) { return emulator::bits<long long>(v); }
 
 // Kernels read and write memory of any type through these, as device compilers let them.
-struct alignas(16) __attribute__((may_alias)) float4 {
+struct __attribute__((may_alias, aligned(16))) float4 {
   float x, y, z, w;
 };
-struct alignas(16) __attribute__((may_alias)) uint4 {
+struct __attribute__((may_alias, aligned(16))) uint4 {
   u32 x, y, z, w;
 };
-struct alignas(8) __attribute__((may_alias)) float2 {
+struct __attribute__((may_alias, aligned(8))) float2 {
   float x, y;
 };
-struct alignas(8) __attribute__((may_alias)) uint2 {
+struct __attribute__((may_alias, aligned(8))) uint2 {
   u32 x, y;
 };
 

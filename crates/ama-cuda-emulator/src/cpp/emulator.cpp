@@ -13,6 +13,7 @@
 #include <array>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -247,7 +248,19 @@ const Kernel* find(const char* name) {
   return nullptr;
 }
 
+// Stacks for all launches. One that a launch has ended with is ordered before the next launch, also to the race detector.
+std::mutex stacks_mutex;
+std::vector<char*> stacks;
+
 char* new_stack() {
+  {
+    const std::lock_guard<std::mutex> lock(stacks_mutex);
+    if (!stacks.empty()) {
+      char* stack = stacks.back();
+      stacks.pop_back();
+      return stack;
+    }
+  }
   void* p = mmap(nullptr, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) throw std::runtime_error("no memory for the stacks of the block's threads");
   return (char*)p;
@@ -275,7 +288,8 @@ void dispose(Block& b) {
     f.sanitizer.destroy();
     // Frames of fibers that an error left behind are gone now.
     unpoison(f.stack, STACK_BYTES);
-    munmap(f.stack, STACK_BYTES);
+    const std::lock_guard<std::mutex> lock(stacks_mutex);
+    stacks.push_back(f.stack);
   }
 }
 
