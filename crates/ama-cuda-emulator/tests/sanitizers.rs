@@ -21,7 +21,7 @@ const BAD: [(&str, &str, Sanitizer, &str); 8] = [
         Sanitizer::Address,
         "use-after-poison",
     ),
-    ("a stack array out of bounds", "volatile float v[4]; v[n / 32] = 1.0f; x[0] = v[0];", Sanitizer::Address, "stack-buffer-overflow"),
+    ("a register array out of bounds", "volatile float v[4]; v[n / 32] = 1.0f; x[0] = v[0];", Sanitizer::Address, "index 4 out of bounds"),
     ("16 bytes from an odd address", "*(uint4*)(x + 1) = uint4();", Sanitizer::Address, "misaligned address"),
     ("a shift too far", "x[0] = (float)(1 << (int)n);", Sanitizer::Address, "shift exponent 128 is too large"),
     (
