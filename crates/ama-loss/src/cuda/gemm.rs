@@ -113,20 +113,17 @@ impl CublasLt {
     /// # Errors
     /// [`LossError::CudaLibrary`] without cuBLASLt, [`LossError::DeviceMemory`], [`LossError::Driver`].
     pub fn new(stream: &Arc<CudaStream>, ledger: &Ledger) -> Result<Self, LossError> {
-        // SAFETY: loads and unloads cuBLASLt's library, whose initialisers are meant to be run by any program.
-        if !unsafe { sys::is_culib_present() } {
-            let detail = "libcublasLt.so is not found".to_owned();
-            return Err(LossError::CudaLibrary { name: NAME, detail });
-        }
         let major = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR;
         let major = driver("asking for the compute capability", || {
             stream.context().bind_to_thread()?;
             stream.context().attribute(major)
         })?;
-        let workspace = ledger.alloc(stream, "workspace of cuBLASLt", if major >= 9 { 32 << 20 } else { 4 << 20 })?;
         let handle = unpanicked(NAME, result::create_handle)?
+            .map(Handle)
             .map_err(|error| LossError::CudaLibrary { name: NAME, detail: error.to_string() })?;
-        Ok(Self { handle: Handle(handle), stream: stream.clone(), workspace })
+        let bytes = if major >= 9 { 32 << 20 } else { 4 << 20 };
+        let workspace = ledger.alloc(stream, "workspace of cuBLASLt", bytes)?;
+        Ok(Self { handle, stream: stream.clone(), workspace })
     }
 
     fn run<T>(
@@ -156,8 +153,10 @@ impl CublasLt {
         let product = || -> Result<(), CublasError> {
             // cuBLASLt counts in columns: a stored row-major matrix is its transpose there, so dst^T = rhs^T lhs^T is asked for.
             let description = Description::new()?;
-            description.set(sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_TRANSA, rhs.transposed)?;
-            description.set(sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_TRANSB, lhs.transposed)?;
+            description
+                .set(sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_TRANSA, rhs.transposed)?;
+            description
+                .set(sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_TRANSB, lhs.transposed)?;
             let a = Layout::new(kind, rhs.rows, rhs.cols, rhs.stride)?;
             let b = Layout::new(kind, lhs.rows, lhs.cols, lhs.stride)?;
             let c = Layout::new(sys::cudaDataType_t::CUDA_R_32F, dst.rows, dst.cols, dst.stride)?;
@@ -165,7 +164,13 @@ impl CublasLt {
             // SAFETY: all descriptors live.
             let best = unsafe {
                 result::get_matmul_algo_heuristic(
-                    self.handle.0, description.0, a.0, b.0, c.0, c.0, preference.0,
+                    self.handle.0,
+                    description.0,
+                    a.0,
+                    b.0,
+                    c.0,
+                    c.0,
+                    preference.0,
                 )
             }?;
             let (alpha, beta) = (1f32, if accumulate { 1f32 } else { 0f32 });
@@ -205,7 +210,9 @@ impl CublasLt {
                 sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED => {
                     "use f32 operands, or rows whose length is a multiple of 8"
                 }
-                sys::cublasStatus_t::CUBLAS_STATUS_ALLOC_FAILED => "lower the logits budget or the batch size",
+                sys::cublasStatus_t::CUBLAS_STATUS_ALLOC_FAILED => {
+                    "lower the logits budget or the batch size"
+                }
                 _ => "see this status in cuBLAS's manual",
             },
         })
