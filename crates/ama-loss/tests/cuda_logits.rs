@@ -137,8 +137,8 @@ impl Case<'_> {
             reference::log_softmax_gather_backward(&wide(&logits), &valid, &wide(&upstream), vocab);
         if G::NAME == "bf16" {
             for (got, want) in got.grad.iter().zip(&true_grad) {
-                // Half a unit in the last of 8 places.
-                let allowed = want.abs() / 510.0 + 3e-7;
+                // Half a unit in the last of 8 binary places.
+                let allowed = want.abs() / 255.0 + 3e-7;
                 assert!((f64::from(*got) - want).abs() <= allowed, "{got} vs {want}");
             }
         } else {
@@ -180,7 +180,7 @@ fn all_sizes_strides_and_types_err_no_more_than_naive_f32() {
 fn hostile_rows_do_as_documented() {
     const INF: f32 = f32::INFINITY;
     let device = device();
-    for vocab in [3, 40, 1030] {
+    for vocab in [4, 40, 1030] {
         // Whatever is odd stands at the end, in the tail of the wide loads; the rest of a row is `rest`.
         let row = |rest: f32, last: [f32; 3]| -> Vec<f32> {
             let mut row = vec![rest; vocab];
