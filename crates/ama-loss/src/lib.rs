@@ -52,6 +52,8 @@ mod preference;
 pub mod reference;
 
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod gemm;
 pub mod simd;
 mod threads;
