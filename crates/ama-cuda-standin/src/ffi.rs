@@ -100,10 +100,6 @@ impl Sink {
         unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), self.0.cast::<u8>(), data.len()) };
         Ok(())
     }
-
-    pub(crate) fn address(self) -> u64 {
-        self.0 as u64
-    }
 }
 
 /// The argument array of a launch.

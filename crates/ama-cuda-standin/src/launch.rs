@@ -115,3 +115,14 @@ questions! {
     /// Faults, leaks and misuse so far.
     fn standin_problems |s| s.problems;
 }
+
+/// At the end of the process: whoever still holds the context has leaked it, and all that hangs on it.
+extern "C" fn at_exit() {
+    crate::state::finish();
+}
+
+// SAFETY: the loader calls what lies in this section without arguments when the process ends or the library is
+// unloaded; `at_exit` takes none, and does nothing where no driver call was made.
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static AT_EXIT: extern "C" fn() = at_exit;

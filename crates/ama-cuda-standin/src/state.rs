@@ -234,6 +234,16 @@ impl State {
     }
 }
 
+/// Reports a context that is still held when the process ends.
+pub(crate) fn finish() {
+    let mut guard = STATE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(state) = guard.as_mut().filter(|state| state.held > 0) {
+        state.problem("leak: the context was never released");
+        state.release();
+        state.held = 0;
+    }
+}
+
 /// The context current on this thread.
 pub(crate) fn current() -> u64 {
     CURRENT.get()

@@ -412,7 +412,7 @@ impl Lower<'_> {
             ["cta", rest @ ..] => rest,
             rest => rest,
         };
-        let mut barrier = |lower: &mut Self, reduce, id: &Operand, d, p, negated| {
+        let barrier = |lower: &mut Self, reduce, id: &Operand, d, p, negated| {
             let id = lower.source(id, File::Word)?;
             lower.plain(guard, Kind::Barrier { id, reduce, d, p, negated })
         };
