@@ -368,7 +368,14 @@ impl Product {
     }
 
     /// `rows` vectors of length `k`: the matrix's rows, or its columns if it is transposed.
-    fn pack(&self, s: &State, at: u64, layout: &Layout, transposed: bool, rows: u64) -> Result<Vec<f32>, Code> {
+    fn pack(
+        &self,
+        s: &State,
+        at: u64,
+        layout: &Layout,
+        transposed: bool,
+        rows: u64,
+    ) -> Result<Vec<f32>, Code> {
         let bytes = layout.element.bytes() as usize;
         let data = s.memory.get(at, layout.extent()? * bytes as u64).map_err(|_| EXECUTION_FAILED)?;
         let mut packed = Vec::with_capacity((rows * self.k) as usize);

@@ -390,7 +390,11 @@ fn free(s: &mut State, address: Address) -> Result<(), Code> {
         return Ok(());
     }
     s.memory.free(address).map_err(|blame| {
-        let what = if matches!(blame, Blame::Freed { base, .. } if base == address) { "double free" } else { "free" };
+        let what = if matches!(blame, Blame::Freed { base, .. } if base == address) {
+            "double free"
+        } else {
+            "free"
+        };
         s.problem(&format!("{what} of {address:#x}: {blame}"));
         code::INVALID_VALUE
     })
@@ -489,7 +493,8 @@ fn occupancy(
     dynamic: usize,
 ) -> Result<(), Code> {
     let function = s.functions.get(&function).ok_or(code::INVALID_HANDLE)?;
-    let threads = u64::try_from(threads).ok().filter(|t| (1..=1024).contains(t)).ok_or(code::INVALID_VALUE)?;
+    let threads =
+        u64::try_from(threads).ok().filter(|t| (1..=1024).contains(t)).ok_or(code::INVALID_VALUE)?;
     let shared = function.kernel.shared_bytes + dynamic as u64 + 1024;
     let by_shared = (most_shared(s.settings.accepts.device) + 1024) / shared;
     blocks.set((2048 / threads.next_multiple_of(32)).min(32).min(by_shared) as c_int)

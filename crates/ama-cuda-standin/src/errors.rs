@@ -83,7 +83,9 @@ pub enum Fault {
         blame: Blame,
     },
     /// An access to shared or local memory outside every variable.
-    #[error("{site}: {access} of {bytes} bytes at offset {offset} lies outside every variable ({have} bytes)")]
+    #[error(
+        "{site}: {access} of {bytes} bytes at offset {offset} lies outside every variable ({have} bytes)"
+    )]
     OffTheEnd {
         /// Where in the program.
         site: Site,
@@ -143,7 +145,9 @@ pub enum Fault {
         mask: u32,
     },
     /// Two warps touch the same word of shared memory without a barrier between, and one of them writes.
-    #[error("{site}: data race in shared memory at offset {offset}: {now} by warp {warp}, {before} by warp {other} since the last barrier")]
+    #[error(
+        "{site}: data race in shared memory at offset {offset}: {now} by warp {warp}, {before} by warp {other} since the last barrier"
+    )]
     Race {
         /// The later access.
         site: Site,
@@ -248,7 +252,9 @@ impl Fault {
             Self::Target { .. } => code::NO_BINARY_FOR_GPU,
             Self::Version { .. } => code::UNSUPPORTED_PTX_VERSION,
             Self::Limit { .. } | Self::ArgumentCount { .. } => code::INVALID_VALUE,
-            Self::ArgumentPointer { .. } | Self::Address { .. } | Self::OffTheEnd { .. } => code::ILLEGAL_ADDRESS,
+            Self::ArgumentPointer { .. } | Self::Address { .. } | Self::OffTheEnd { .. } => {
+                code::ILLEGAL_ADDRESS
+            }
             Self::Misaligned { .. } => code::MISALIGNED_ADDRESS,
             Self::Barrier { .. }
             | Self::Mask { .. }

@@ -40,7 +40,9 @@ fn launch(
     let kernel = function.kernel.clone();
     let mut rules = s.settings.rules;
     rules.max_shared = match function.max_dynamic {
-        Some(bytes) => (bytes + kernel.shared_bytes).max(rules.max_shared).min(most_shared(s.settings.accepts.device)),
+        Some(bytes) => {
+            (bytes + kernel.shared_bytes).max(rules.max_shared).min(most_shared(s.settings.accepts.device))
+        }
         None => rules.max_shared,
     };
     s.note(format_args!("{} grid {grid:?} block {block:?} dynamic {dynamic}", kernel.name));
@@ -74,14 +76,19 @@ enum Gather {
 /// The parameter buffer from the array of pointers to arguments.
 fn gather(kernel: &Kernel, arguments: Arguments) -> Result<Vec<u8>, Gather> {
     if let Some(got) = vec_on_stack(arguments.address()).filter(|&got| got != kernel.params.len()) {
-        return Err(Gather::Count(Fault::ArgumentCount { kernel: kernel.name.clone(), want: kernel.params.len(), got }));
+        return Err(Gather::Count(Fault::ArgumentCount {
+            kernel: kernel.name.clone(),
+            want: kernel.params.len(),
+            got,
+        }));
     }
     if arguments.is_null() && !kernel.params.is_empty() {
         return Err(Gather::Null(code::INVALID_VALUE));
     }
     let mut params = vec![0; kernel.param_bytes];
     for (index, param) in kernel.params.iter().enumerate() {
-        let value = arguments.get(index).and_then(|argument| argument.read(param.bytes)).map_err(Gather::Null)?;
+        let value =
+            arguments.get(index).and_then(|argument| argument.read(param.bytes)).map_err(Gather::Null)?;
         params[param.offset..param.offset + param.bytes].copy_from_slice(&value);
     }
     Ok(params)

@@ -233,7 +233,7 @@ impl Memory {
         let freed = self.freed.range(..=address).next_back();
         match (live, freed) {
             (live, Some((&base, &len))) if live.is_none_or(|a| a.base < base) => {
-                if address < base + len.max(GAP) {
+                if address < base + len + len.max(GAP) + ALIGN {
                     Blame::Freed { base, bytes: len }
                 } else {
                     Blame::Nothing
@@ -242,7 +242,7 @@ impl Memory {
             (Some(a), _) => {
                 let len = a.data.len() as u64;
                 let end = address.saturating_add(bytes);
-                if address - a.base < len + len.max(GAP) {
+                if address - a.base < len + len.max(GAP) + ALIGN {
                     Blame::Past { base: a.base, bytes: len, past: end - (a.base + len) }
                 } else {
                     Blame::Nothing

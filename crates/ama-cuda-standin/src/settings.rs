@@ -90,9 +90,12 @@ impl Settings {
         settings.memory_pools = number("STANDIN_ASYNC_ALLOC", 1)? != 0;
         settings.dry_run = number("STANDIN_DRY_RUN", 0)? != 0;
         settings.rules.seed = number("STANDIN_SEED", 0)?;
-        settings.rules.approx = Approx { ulp: number("STANDIN_ULP", 0)?.min(1 << 20) as u32, seed: settings.rules.seed };
-        settings.rules.max_instructions = number("STANDIN_MAX_INSTRUCTIONS", settings.rules.max_instructions)?;
-        for entry in lookup("STANDIN_FAIL").iter().flat_map(|text| text.split(',')).filter(|e| !e.is_empty()) {
+        settings.rules.approx =
+            Approx { ulp: number("STANDIN_ULP", 0)?.min(1 << 20) as u32, seed: settings.rules.seed };
+        settings.rules.max_instructions =
+            number("STANDIN_MAX_INSTRUCTIONS", settings.rules.max_instructions)?;
+        for entry in lookup("STANDIN_FAIL").iter().flat_map(|text| text.split(',')).filter(|e| !e.is_empty())
+        {
             let wrong = || format!("STANDIN_FAIL={entry}: want name:code or name:code:n");
             let parts: Vec<&str> = entry.split(':').collect();
             let (call, code, nth) = match *parts.as_slice() {
@@ -100,7 +103,11 @@ impl Settings {
                 [call, code, nth] => (call, code, Some(nth.parse().map_err(|_| wrong())?)),
                 _ => return Err(wrong()),
             };
-            settings.fail.push(Failure { call: call.to_string(), code: code.parse().map_err(|_| wrong())?, nth });
+            settings.fail.push(Failure {
+                call: call.to_string(),
+                code: code.parse().map_err(|_| wrong())?,
+                nth,
+            });
         }
         Ok(settings)
     }

@@ -101,7 +101,8 @@ pub(crate) fn enter(name: &'static str, body: impl FnOnce(&mut State) -> Result<
         *count += 1;
         let count = *count;
         state.note.clear();
-        let injected = state.settings.fail.iter().find(|f| f.call == name && f.nth.is_none_or(|n| n == count));
+        let injected =
+            state.settings.fail.iter().find(|f| f.call == name && f.nth.is_none_or(|n| n == count));
         let result = match (injected, state.sticky) {
             (Some(failure), _) => failure.code,
             (None, Some(_)) if name.starts_with("cublasLt") => crate::cublaslt::EXECUTION_FAILED,

@@ -17,44 +17,45 @@ pub(crate) struct Alu {
     pub(crate) from: &'static [File],
 }
 
+/// An instruction without subnormals to flush: integers, bits, doubles and moves.
 macro_rules! alu {
     (|$a:ident: $A:ty| -> $D:ty { $body:expr }) => {
-        Alu {
-            run: |r, x, m| op1(r, x, m, |$a: $A| -> $D { $body }),
-            flushed: |r, x, m| {
-                op1(r, x, m, |$a: $A| -> $D {
-                    let $a = $a.flush();
-                    Lane::flush($body)
-                })
-            },
-            to: <$D as Lane>::FILE,
-            from: &[<$A as Lane>::FILE],
-        }
+        alu!(op1, |$a: $A| -> $D { $body }, $A)
     };
     (|$a:ident: $A:ty, $b:ident: $B:ty| -> $D:ty { $body:expr }) => {
-        Alu {
-            run: |r, x, m| op2(r, x, m, |$a: $A, $b: $B| -> $D { $body }),
-            flushed: |r, x, m| {
-                op2(r, x, m, |$a: $A, $b: $B| -> $D {
-                    let ($a, $b) = ($a.flush(), $b.flush());
-                    Lane::flush($body)
-                })
-            },
-            to: <$D as Lane>::FILE,
-            from: &[<$A as Lane>::FILE, <$B as Lane>::FILE],
-        }
+        alu!(op2, |$a: $A, $b: $B| -> $D { $body }, $A, $B)
     };
     (|$a:ident: $A:ty, $b:ident: $B:ty, $c:ident: $C:ty| -> $D:ty { $body:expr }) => {
+        alu!(op3, |$a: $A, $b: $B, $c: $C| -> $D { $body }, $A, $B, $C)
+    };
+    ($op:ident, |$($arg:ident: $ty:ty),*| -> $D:ty { $body:expr }, $($T:ty),*) => {{
+        let run: Run = |r, x, m| $op(r, x, m, |$($arg: $ty),*| -> $D { $body });
+        Alu { run, flushed: run, to: <$D as Lane>::FILE, from: &[$(<$T as Lane>::FILE),*] }
+    }};
+}
+
+/// An instruction on `f32`.
+macro_rules! float {
+    (|$a:ident| $body:expr) => {
+        float!(op1, |$a| $body, &[File::Word])
+    };
+    (|$a:ident, $b:ident| $body:expr) => {
+        float!(op2, |$a, $b| $body, &[File::Word; 2])
+    };
+    (|$a:ident, $b:ident, $c:ident| $body:expr) => {
+        float!(op3, |$a, $b, $c| $body, &[File::Word; 3])
+    };
+    ($op:ident, |$($arg:ident),*| $body:expr, $from:expr) => {
         Alu {
-            run: |r, x, m| op3(r, x, m, |$a: $A, $b: $B, $c: $C| -> $D { $body }),
+            run: |r, x, m| $op(r, x, m, |$($arg: f32),*| -> f32 { $body }),
             flushed: |r, x, m| {
-                op3(r, x, m, |$a: $A, $b: $B, $c: $C| -> $D {
-                    let ($a, $b, $c) = ($a.flush(), $b.flush(), $c.flush());
-                    Lane::flush($body)
+                $op(r, x, m, |$($arg: f32),*| -> f32 {
+                    $(let $arg = $arg.flush();)*
+                    ($body).flush()
                 })
             },
-            to: <$D as Lane>::FILE,
-            from: &[<$A as Lane>::FILE, <$B as Lane>::FILE, <$C as Lane>::FILE],
+            to: File::Word,
+            from: $from,
         }
     };
 }
@@ -116,7 +117,9 @@ fn moves(name: &str) -> Option<Alu> {
         "and.pred" => alu!(|a: bool, b: bool| -> bool { a && b }),
         "or.pred" => alu!(|a: bool, b: bool| -> bool { a || b }),
         "xor.pred" => alu!(|a: bool, b: bool| -> bool { a != b }),
-        "selp.u16" | "selp.s16" | "selp.b16" => alu!(|a: u16, b: u16, p: bool| -> u16 { if p { a } else { b } }),
+        "selp.u16" | "selp.s16" | "selp.b16" => {
+            alu!(|a: u16, b: u16, p: bool| -> u16 { if p { a } else { b } })
+        }
         "selp.u32" | "selp.s32" | "selp.b32" | "selp.f32" => {
             alu!(|a: u32, b: u32, p: bool| -> u32 { if p { a } else { b } })
         }
@@ -136,10 +139,14 @@ fn moves(name: &str) -> Option<Alu> {
         "cvt.rn.bf16.f32" => alu!(|a: f32| -> u16 { float::f32_to_bf16(a) }),
         // The first source is the upper half.
         "cvt.rn.bf16x2.f32" => {
-            alu!(|a: f32, b: f32| -> u32 { u32::from(float::f32_to_bf16(a)) << 16 | u32::from(float::f32_to_bf16(b)) })
+            alu!(|a: f32, b: f32| -> u32 {
+                u32::from(float::f32_to_bf16(a)) << 16 | u32::from(float::f32_to_bf16(b))
+            })
         }
         "cvt.rn.f16x2.f32" => {
-            alu!(|a: f32, b: f32| -> u32 { u32::from(float::f32_to_f16(a)) << 16 | u32::from(float::f32_to_f16(b)) })
+            alu!(|a: f32, b: f32| -> u32 {
+                u32::from(float::f32_to_f16(a)) << 16 | u32::from(float::f32_to_f16(b))
+            })
         }
         _ => return None,
     })
@@ -174,7 +181,9 @@ fn integer(name: &str) -> Option<Alu> {
             alu!(|a: u64, b: u64, c: u64| -> u64 { a.wrapping_mul(b).wrapping_add(c) })
         }
         "mad.hi.u32" => {
-            alu!(|a: u32, b: u32, c: u32| -> u32 { ((u64::from(a) * u64::from(b) >> 32) as u32).wrapping_add(c) })
+            alu!(|a: u32, b: u32, c: u32| -> u32 {
+                ((u64::from(a) * u64::from(b) >> 32) as u32).wrapping_add(c)
+            })
         }
         "mad.wide.u16" => {
             alu!(|a: u16, b: u16, c: u32| -> u32 { (u32::from(a) * u32::from(b)).wrapping_add(c) })
@@ -249,7 +258,9 @@ fn integer(name: &str) -> Option<Alu> {
         "bfind.shiftamt.u32" => alu!(|a: u32| -> u32 { if a == 0 { u32::MAX } else { a.leading_zeros() } }),
         "bfe.u32" => alu!(|a: u32, pos: u32, len: u32| -> u32 { extract(u64::from(a), pos, len, 32) as u32 }),
         "bfe.u64" => alu!(|a: u64, pos: u32, len: u32| -> u64 { extract(a, pos, len, 64) }),
-        "bfe.s32" => alu!(|a: u32, pos: u32, len: u32| -> u32 { extract_signed(u64::from(a), pos, len, 32) as u32 }),
+        "bfe.s32" => {
+            alu!(|a: u32, pos: u32, len: u32| -> u32 { extract_signed(u64::from(a), pos, len, 32) as u32 })
+        }
         "bfe.s64" => alu!(|a: u64, pos: u32, len: u32| -> u64 { extract_signed(a, pos, len, 64) }),
         "prmt.b32" => alu!(|a: u32, b: u32, select: u32| -> u32 { permute(a, b, select) }),
         _ => return None,
@@ -258,39 +269,39 @@ fn integer(name: &str) -> Option<Alu> {
 
 fn single(name: &str) -> Option<Alu> {
     Some(match name {
-        "add.f32" | "add.rn.f32" => alu!(|a: f32, b: f32| -> f32 { a + b }),
-        "sub.f32" | "sub.rn.f32" => alu!(|a: f32, b: f32| -> f32 { a - b }),
-        "mul.f32" | "mul.rn.f32" => alu!(|a: f32, b: f32| -> f32 { a * b }),
-        "fma.rn.f32" | "mad.rn.f32" => alu!(|a: f32, b: f32, c: f32| -> f32 { a.mul_add(b, c) }),
-        "add.rz.f32" => alu!(|a: f32, b: f32| -> f32 { add_directed(a, b, Towards::Zero) }),
-        "add.rm.f32" => alu!(|a: f32, b: f32| -> f32 { add_directed(a, b, Towards::Down) }),
-        "add.rp.f32" => alu!(|a: f32, b: f32| -> f32 { add_directed(a, b, Towards::Up) }),
-        "sub.rz.f32" => alu!(|a: f32, b: f32| -> f32 { add_directed(a, -b, Towards::Zero) }),
-        "sub.rm.f32" => alu!(|a: f32, b: f32| -> f32 { add_directed(a, -b, Towards::Down) }),
-        "sub.rp.f32" => alu!(|a: f32, b: f32| -> f32 { add_directed(a, -b, Towards::Up) }),
-        "mul.rz.f32" => alu!(|a: f32, b: f32| -> f32 { mul_directed(a, b, Towards::Zero) }),
-        "mul.rm.f32" => alu!(|a: f32, b: f32| -> f32 { mul_directed(a, b, Towards::Down) }),
-        "mul.rp.f32" => alu!(|a: f32, b: f32| -> f32 { mul_directed(a, b, Towards::Up) }),
-        "fma.rz.f32" => alu!(|a: f32, b: f32, c: f32| -> f32 { fma_directed(a, b, c, Towards::Zero) }),
-        "fma.rm.f32" => alu!(|a: f32, b: f32, c: f32| -> f32 { fma_directed(a, b, c, Towards::Down) }),
-        "fma.rp.f32" => alu!(|a: f32, b: f32, c: f32| -> f32 { fma_directed(a, b, c, Towards::Up) }),
-        "div.rn.f32" => alu!(|a: f32, b: f32| -> f32 { a / b }),
-        "rcp.rn.f32" => alu!(|a: f32| -> f32 { 1.0 / a }),
-        "sqrt.rn.f32" => alu!(|a: f32| -> f32 { a.sqrt() }),
-        "neg.f32" => alu!(|a: f32| -> f32 { -a }),
-        "abs.f32" => alu!(|a: f32| -> f32 { a.abs() }),
+        "add.f32" | "add.rn.f32" => float!(|a, b| a + b),
+        "sub.f32" | "sub.rn.f32" => float!(|a, b| a - b),
+        "mul.f32" | "mul.rn.f32" => float!(|a, b| a * b),
+        "fma.rn.f32" | "mad.rn.f32" => float!(|a, b, c| a.mul_add(b, c)),
+        "add.rz.f32" => float!(|a, b| add_directed(a, b, Towards::Zero)),
+        "add.rm.f32" => float!(|a, b| add_directed(a, b, Towards::Down)),
+        "add.rp.f32" => float!(|a, b| add_directed(a, b, Towards::Up)),
+        "sub.rz.f32" => float!(|a, b| add_directed(a, -b, Towards::Zero)),
+        "sub.rm.f32" => float!(|a, b| add_directed(a, -b, Towards::Down)),
+        "sub.rp.f32" => float!(|a, b| add_directed(a, -b, Towards::Up)),
+        "mul.rz.f32" => float!(|a, b| mul_directed(a, b, Towards::Zero)),
+        "mul.rm.f32" => float!(|a, b| mul_directed(a, b, Towards::Down)),
+        "mul.rp.f32" => float!(|a, b| mul_directed(a, b, Towards::Up)),
+        "fma.rz.f32" => float!(|a, b, c| fma_directed(a, b, c, Towards::Zero)),
+        "fma.rm.f32" => float!(|a, b, c| fma_directed(a, b, c, Towards::Down)),
+        "fma.rp.f32" => float!(|a, b, c| fma_directed(a, b, c, Towards::Up)),
+        "div.rn.f32" => float!(|a, b| a / b),
+        "rcp.rn.f32" => float!(|a| 1.0 / a),
+        "sqrt.rn.f32" => float!(|a| a.sqrt()),
+        "neg.f32" => float!(|a| -a),
+        "abs.f32" => float!(|a| a.abs()),
         // The sign comes from the first operand.
-        "copysign.f32" => alu!(|a: f32, b: f32| -> f32 { b.copysign(a) }),
+        "copysign.f32" => float!(|a, b| b.copysign(a)),
         // NaN only if both are; -0 counts as less than +0.
-        "min.f32" => alu!(|a: f32, b: f32| -> f32 { if a == b && a.is_sign_negative() { a } else { a.min(b) } }),
-        "max.f32" => alu!(|a: f32, b: f32| -> f32 { if a == b && a.is_sign_positive() { a } else { a.max(b) } }),
-        "min.NaN.f32" => alu!(|a: f32, b: f32| -> f32 { if a.is_nan() || b.is_nan() { f32::NAN } else { a.min(b) } }),
-        "max.NaN.f32" => alu!(|a: f32, b: f32| -> f32 { if a.is_nan() || b.is_nan() { f32::NAN } else { a.max(b) } }),
+        "min.f32" => float!(|a, b| if a == b && a.is_sign_negative() { a } else { a.min(b) }),
+        "max.f32" => float!(|a, b| if a == b && a.is_sign_positive() { a } else { a.max(b) }),
+        "min.NaN.f32" => float!(|a, b| if a.is_nan() || b.is_nan() { f32::NAN } else { a.min(b) }),
+        "max.NaN.f32" => float!(|a, b| if a.is_nan() || b.is_nan() { f32::NAN } else { a.max(b) }),
         "testp.finite.f32" => alu!(|a: f32| -> bool { a.is_finite() }),
         "testp.infinite.f32" => alu!(|a: f32| -> bool { a.is_infinite() }),
         "testp.number.f32" => alu!(|a: f32| -> bool { !a.is_nan() }),
         "testp.notanumber.f32" => alu!(|a: f32| -> bool { a.is_nan() }),
-        "sat.f32" => alu!(|a: f32| -> f32 { saturate(a) }),
+        "sat.f32" => float!(|a| saturate(a)),
         "ex2.approx.f32" => approx!(|a| float::exp2(a)),
         "lg2.approx.f32" => approx!(|a| f64::from(a).log2() as f32),
         "rcp.approx.f32" => approx!(|a| 1.0 / a),
@@ -316,8 +327,12 @@ fn double(name: &str) -> Option<Alu> {
         "neg.f64" => alu!(|a: f64| -> f64 { -a }),
         "abs.f64" => alu!(|a: f64| -> f64 { a.abs() }),
         "copysign.f64" => alu!(|a: f64, b: f64| -> f64 { b.copysign(a) }),
-        "min.f64" => alu!(|a: f64, b: f64| -> f64 { if a == b && a.is_sign_negative() { a } else { a.min(b) } }),
-        "max.f64" => alu!(|a: f64, b: f64| -> f64 { if a == b && a.is_sign_positive() { a } else { a.max(b) } }),
+        "min.f64" => {
+            alu!(|a: f64, b: f64| -> f64 { if a == b && a.is_sign_negative() { a } else { a.min(b) } })
+        }
+        "max.f64" => {
+            alu!(|a: f64, b: f64| -> f64 { if a == b && a.is_sign_positive() { a } else { a.max(b) } })
+        }
         // The device keeps only the upper word (the lower is zero); callers refine it by Newton steps.
         "rcp.approx.f64" => alu!(|a: f64| -> f64 { upper(1.0 / a) }),
         "rsqrt.approx.f64" => alu!(|a: f64| -> f64 { upper(a.sqrt().recip()) }),

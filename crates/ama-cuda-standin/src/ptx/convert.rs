@@ -1,9 +1,7 @@
 //! `cvt`: conversions between all number types, with rounding and saturation.
 
 use super::alu::saturate;
-use super::float::{
-    Towards, bf16_to_f32, directed, f16_to_f32, f32_to_bf16, f32_to_bf16_rz, f32_to_f16,
-};
+use super::float::{Towards, bf16_to_f32, directed, f16_to_f32, f32_to_bf16, f32_to_bf16_rz, f32_to_f16};
 use super::lanes::{Args, File, Lane, Regs, WARP};
 
 /// A number type of PTX.
@@ -107,10 +105,13 @@ impl Convert {
         // Combinations without a meaning here must not slip through as something else.
         let known = match (from.is_float(), to.is_float(), rounding) {
             (false, false, Rounding::Exact) => true,
-            (true, false, Rounding::IntNearest | Rounding::IntZero | Rounding::IntDown | Rounding::IntUp) => true,
+            (true, false, Rounding::IntNearest | Rounding::IntZero | Rounding::IntDown | Rounding::IntUp) => {
+                true
+            }
             // Sixteen-bit floats are reached through `f32`, so only what fits there is rounded once.
             (false, true, Rounding::Nearest) => {
-                matches!(to, Number::F32 | Number::F64) || matches!(from, Number::Int { bits, .. } if bits <= 16)
+                matches!(to, Number::F32 | Number::F64)
+                    || matches!(from, Number::Int { bits, .. } if bits <= 16)
             }
             (false, true, Rounding::Side(_)) => {
                 to == Number::F32 && matches!(from, Number::Int { bits, .. } if bits <= 32)

@@ -16,8 +16,10 @@ type Guard = Option<(Slot, bool)>;
 
 /// Modifiers of loads and stores that change only caching or ordering; one thread of the host runs everything, so
 /// every access is in order.
-const ORDERING: &[&str] =
-    &["weak", "volatile", "relaxed", "acquire", "release", "cta", "gpu", "sys", "ca", "cg", "cs", "cv", "lu", "wb", "wt", "nc"];
+const ORDERING: &[&str] = &[
+    "weak", "volatile", "relaxed", "acquire", "release", "cta", "gpu", "sys", "ca", "cg", "cs", "cv", "lu",
+    "wb", "wt", "nc",
+];
 
 impl Lower<'_> {
     pub(crate) fn instruction(&mut self, i: &Instruction, guard: Guard) -> Result<(), Fault> {
@@ -27,7 +29,9 @@ impl Lower<'_> {
             ("st", rest) => self.store(i, rest, guard),
             ("atom" | "red", rest) => self.atomic(i, rest, guard),
             ("bra", _) => {
-                let [Operand::Name(name)] = i.operands.as_slice() else { return self.fail("expected a label") };
+                let [Operand::Name(name)] = i.operands.as_slice() else {
+                    return self.fail("expected a label");
+                };
                 let target = self.target(name)?;
                 self.emit(guard, Kind::Branch { target });
                 Ok(())
@@ -47,7 +51,9 @@ impl Lower<'_> {
             }
             ("exit", []) => self.plain(guard, Kind::Exit),
             ("trap", []) => self.plain(guard, Kind::Trap),
-            ("membar" | "fence" | "nanosleep" | "prefetch" | "discard", _) => self.plain(guard, Kind::Nothing),
+            ("membar" | "fence" | "nanosleep" | "prefetch" | "discard", _) => {
+                self.plain(guard, Kind::Nothing)
+            }
             ("setp", rest) => self.compare(i, rest, guard),
             ("cvta", rest) => self.cvta(i, rest, guard),
             ("shfl", ["sync", mode, "b32"]) => self.shuffle(i, mode, guard),
@@ -93,9 +99,13 @@ impl Lower<'_> {
                 };
                 self.plain(guard, kind)
             }
-            ("mov", [ty]) if i.operands.iter().any(|o| matches!(o, Operand::Vector(_))) => self.pack(i, ty, guard),
+            ("mov", [ty]) if i.operands.iter().any(|o| matches!(o, Operand::Vector(_))) => {
+                self.pack(i, ty, guard)
+            }
             ("cvt", rest) if lookup(&i.name).is_none() => {
-                let Some(how) = Convert::parse(rest) else { return self.fail("conversion that is not known") };
+                let Some(how) = Convert::parse(rest) else {
+                    return self.fail("conversion that is not known");
+                };
                 let [d, a] = self.operands::<2>(i)?;
                 let x = Args {
                     d: self.destination(d, how.to.file())?,
@@ -127,7 +137,9 @@ impl Lower<'_> {
         let saturate = parts.contains(&"sat") && parts.last() == Some(&"f32");
         let kept = parts.iter().filter(|p| **p != "ftz" && !(saturate && **p == "sat"));
         let name = kept.copied().collect::<Vec<_>>().join(".");
-        let Some(alu) = lookup(&name) else { return self.fail("instruction that the interpreter does not know") };
+        let Some(alu) = lookup(&name) else {
+            return self.fail("instruction that the interpreter does not know");
+        };
         let Some((to, from)) = i.operands.split_first() else { return self.fail("no operands") };
         if from.len() != alu.from.len() {
             return self.fail(format!("{} source operands; want {}", from.len(), alu.from.len()));
@@ -194,7 +206,9 @@ impl Lower<'_> {
             [space, "u64"] => (space, true),
             _ => return self.fail("address conversion that is not known"),
         };
-        let Some(start) = window(space) else { return self.fail(format!("state space `{space}` is not known")) };
+        let Some(start) = window(space) else {
+            return self.fail(format!("state space `{space}` is not known"));
+        };
         let [d, a] = self.operands::<2>(i)?;
         let (d, a) = (self.destination(d, File::Double)?, self.source(a, File::Double)?);
         if space == "global" {
@@ -225,12 +239,20 @@ impl Lower<'_> {
         };
         let mut narrow = [0; 4];
         for (slot, operand) in narrow.iter_mut().zip(vector) {
-            *slot = if packs { self.source(operand, File::Word)? } else { self.destination(operand, File::Word)? };
+            *slot = if packs {
+                self.source(operand, File::Word)?
+            } else {
+                self.destination(operand, File::Word)?
+            };
         }
         let (wide, count) = ((file, wide), vector.len() as u8);
         self.plain(
             guard,
-            if packs { Kind::Pack { wide, narrow, count, bits } } else { Kind::Unpack { wide, narrow, count, bits } },
+            if packs {
+                Kind::Pack { wide, narrow, count, bits }
+            } else {
+                Kind::Unpack { wide, narrow, count, bits }
+            },
         )
     }
 
@@ -250,7 +272,9 @@ impl Lower<'_> {
                 m => return self.fail(format!("modifier `.{m}` is not known")),
             }
         }
-        let Some(bytes) = super::syntax::type_bytes(ty) else { return self.fail(format!("type `.{ty}` is not known")) };
+        let Some(bytes) = super::syntax::type_bytes(ty) else {
+            return self.fail(format!("type `.{ty}` is not known"));
+        };
         if count as u64 * bytes > 16 {
             return self.fail("access of more than 16 bytes");
         }

@@ -20,7 +20,8 @@ impl Approx {
             return best;
         }
         let width = 2 * u64::from(self.ulp) + 1;
-        let step = (mix(input ^ self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)) % width) as i64 - i64::from(self.ulp);
+        let step =
+            (mix(input ^ self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)) % width) as i64 - i64::from(self.ulp);
         let moved = f32::from_bits((i64::from(best.to_bits()) + step) as u32);
         if moved.is_normal() { moved } else { best }
     }
@@ -177,13 +178,19 @@ mod tests {
             let x = i as f32 * 1e-5;
             let want = f64::from(x).exp2() as f32;
             let got = exp2(x);
-            assert!(got == want || got == want.next_up() || got == want.next_down(), "2^{x}: {got} for {want}");
+            assert!(
+                got == want || got == want.next_up() || got == want.next_down(),
+                "2^{x}: {got} for {want}"
+            );
             wrong += u32::from(got != want);
         }
         assert!(wrong <= 1, "{wrong} values miss the nearest");
         assert_eq!(exp2(f32::NEG_INFINITY), 0.0);
         assert_eq!(exp2(f32::INFINITY), f32::INFINITY);
-        assert_eq!((exp2(0.0), exp2(-149.0), exp2(127.0), exp2(128.0)), (1.0, 1e-45, 2f32.powi(127), f32::INFINITY));
+        assert_eq!(
+            (exp2(0.0), exp2(-149.0), exp2(127.0), exp2(128.0)),
+            (1.0, 1e-45, 2f32.powi(127), f32::INFINITY)
+        );
         assert!(exp2(f32::NAN).is_nan());
     }
 
@@ -217,7 +224,10 @@ mod tests {
         assert_eq!(f32_to_bf16(1.0 + 3.0 * 2f32.powi(-8)), 0x3f82, "a tie goes to even");
         assert_eq!(f32_to_f16(1.0 + 2f32.powi(-11)), 0x3c00, "a tie goes to even");
         assert_eq!(f32_to_f16(1.0 + 3.0 * 2f32.powi(-11)), 0x3c02, "a tie goes to even");
-        assert_eq!((f32_to_f16(65519.0), f32_to_f16(65520.0), f32_to_f16(f32::MIN_POSITIVE)), (0x7bff, 0x7c00, 0));
+        assert_eq!(
+            (f32_to_f16(65519.0), f32_to_f16(65520.0), f32_to_f16(f32::MIN_POSITIVE)),
+            (0x7bff, 0x7c00, 0)
+        );
         assert_eq!(f32_to_bf16(f32::NAN), 0x7fff);
     }
 

@@ -351,7 +351,9 @@ impl<'t> Lower<'t> {
     /// Slot of the register to be written.
     pub(crate) fn destination(&mut self, operand: &Operand, file: File) -> Result<Slot, Fault> {
         match operand {
-            Operand::Name(name) if name == "_" || matches!(self.meaning(name), Some(Meaning::Register(..))) => {
+            Operand::Name(name)
+                if name == "_" || matches!(self.meaning(name), Some(Meaning::Register(..))) =>
+            {
                 self.named(name, file)
             }
             _ => self.fail("the result has to go to a register"),
@@ -404,7 +406,9 @@ impl<'t> Lower<'t> {
         operand: &Operand,
         space: Space,
     ) -> Result<(Space, (File, Slot), i64), Fault> {
-        let Operand::Address { base, offset } = operand else { return self.fail("expected an address in brackets") };
+        let Operand::Address { base, offset } = operand else {
+            return self.fail("expected an address in brackets");
+        };
         match base.as_deref().map(|name| (name, self.meaning(name))) {
             None => Ok((space, (File::Double, self.double(0)?), *offset)),
             Some((_, Some(Meaning::Variable(have, at)))) => {
@@ -413,7 +417,9 @@ impl<'t> Lower<'t> {
                     (Space::Generic, _) => have,
                     (want, have) if want == have => have,
                     (Space::Global, Space::Const) => Space::Const,
-                    (want, have) => return self.fail(format!("variable of {have:?} in an access to {want:?}")),
+                    (want, have) => {
+                        return self.fail(format!("variable of {have:?} in an access to {want:?}"));
+                    }
                 };
                 Ok((space, (File::Double, self.double(at)?), *offset))
             }
@@ -461,7 +467,9 @@ impl<'t> Lower<'t> {
             Some(Operand::List(results)) => results.as_slice(),
             _ => &[],
         };
-        let Some(Operand::Name(name)) = operands.next() else { return self.fail("indirect calls are not known") };
+        let Some(Operand::Name(name)) = operands.next() else {
+            return self.fail("indirect calls are not known");
+        };
         let arguments = match operands.next() {
             Some(Operand::List(arguments)) => arguments.as_slice(),
             _ => &[],
@@ -479,7 +487,9 @@ impl<'t> Lower<'t> {
         let text = self.text;
         // A declaration may come before the definition.
         let callee = text.functions.iter().find(|f| f.name == *name && f.body.is_some());
-        let Some(callee) = callee else { return self.fail(format!("call of `{name}`, which has no body here")) };
+        let Some(callee) = callee else {
+            return self.fail(format!("call of `{name}`, which has no body here"));
+        };
         let mut bound = HashMap::new();
         for (formals, actuals) in [(&callee.results, results), (&callee.params, arguments)] {
             if formals.len() != actuals.len() {
@@ -491,7 +501,9 @@ impl<'t> Lower<'t> {
                     _ => None,
                 };
                 match meaning {
-                    Some(meaning @ Meaning::Variable(Space::Local, _)) => bound.insert(formal.name.clone(), meaning),
+                    Some(meaning @ Meaning::Variable(Space::Local, _)) => {
+                        bound.insert(formal.name.clone(), meaning)
+                    }
                     _ => return self.fail("arguments of a call have to be .param variables"),
                 };
             }

@@ -67,9 +67,16 @@ impl Launch<'_> {
         limit("block x", bx, MAX_THREADS, 1)?;
         limit("block y", by, MAX_THREADS, 1)?;
         limit("block z", bz, 64, 1)?;
-        limit("threads per block", bx * by * bz, kernel.max_threads.unwrap_or(MAX_THREADS).min(MAX_THREADS), 1)?;
+        limit(
+            "threads per block",
+            bx * by * bz,
+            kernel.max_threads.unwrap_or(MAX_THREADS).min(MAX_THREADS),
+            1,
+        )?;
         if let Some(required) = kernel.required {
-            for ((what, got), want) in [("block x", bx), ("block y", by), ("block z", bz)].into_iter().zip(required) {
+            for ((what, got), want) in
+                [("block x", bx), ("block y", by), ("block z", bz)].into_iter().zip(required)
+            {
                 limit(what, got, want, want)?;
             }
         }
@@ -149,7 +156,12 @@ fn permuted(i: u64, n: u64, seed: u64) -> u64 {
 }
 
 /// Runs one block to its end.
-fn block(run: &mut Run<'_>, spaces: &mut Spaces<'_>, warps: &mut [Warp], index: [u32; 3]) -> Result<(), Fault> {
+fn block(
+    run: &mut Run<'_>,
+    spaces: &mut Spaces<'_>,
+    warps: &mut [Warp],
+    index: [u32; 3],
+) -> Result<(), Fault> {
     for warp in warps.iter_mut() {
         warp.reset(run, index);
     }
@@ -180,7 +192,8 @@ fn release(run: &Run<'_>, warps: &mut [Warp], index: [u32; 3]) -> Result<(), Fau
         for group in &warp.groups {
             let State::Together(mask) = group.state else { continue };
             let lane = (mask & !group.mask).trailing_zeros();
-            let why = if warp.exited >> lane & 1 != 0 { "has exited" } else { "waits elsewhere and never comes" };
+            let why =
+                if warp.exited >> lane & 1 != 0 { "has exited" } else { "waits elsewhere and never comes" };
             let op = match &run.kernel.code[group.pc as usize].kind {
                 Kind::Together { what, .. } => what.name(),
                 _ => "warp-wide instruction",
@@ -204,7 +217,9 @@ fn release(run: &Run<'_>, warps: &mut [Warp], index: [u32; 3]) -> Result<(), Fau
             others: format!("{exited} have exited, {elsewhere} wait at another barrier"),
         });
     }
-    let Kind::Barrier { id, reduce, d, p, negated } = run.kernel.code[first.pc as usize].kind else { return Ok(()) };
+    let Kind::Barrier { id, reduce, d, p, negated } = run.kernel.code[first.pc as usize].kind else {
+        return Ok(());
+    };
     let number = warps[first_warp].regs.w[id as usize][first.mask.trailing_zeros() as usize];
     let mut votes = 0;
     for warp in warps.iter() {
@@ -245,7 +260,10 @@ mod tests {
         for n in [1, 2, 3, 31, 64, 1000, 4099] {
             for seed in [0, 1, 2, 77] {
                 let mut seen: Vec<u64> = (0..n).map(|i| permuted(i, n, seed)).collect();
-                assert!(seed == 0 || n < 31 || seen.windows(2).any(|w| w[1] < w[0]), "{n} {seed} is not in order");
+                assert!(
+                    seed == 0 || n < 31 || seen.windows(2).any(|w| w[1] < w[0]),
+                    "{n} {seed} is not in order"
+                );
                 seen.sort_unstable();
                 assert!(seen.into_iter().eq(0..n), "n {n}, seed {seed}");
             }

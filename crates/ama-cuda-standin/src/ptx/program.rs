@@ -237,22 +237,78 @@ impl Together {
 /// What an instruction does.
 #[derive(Clone)]
 pub(crate) enum Kind {
-    Alu { run: Run, x: Args },
-    Convert { how: Convert, x: Args },
-    Compare { run: Compare, a: Slot, b: Slot, d: Slot, not: Option<Slot>, with: Option<(Combine, Slot, bool)> },
-    Lop3 { x: Args, table: u32 },
-    Insert { file: File, d: Slot, a: Slot, b: Slot, pos: Slot, len: Slot },
+    Alu {
+        run: Run,
+        x: Args,
+    },
+    Convert {
+        how: Convert,
+        x: Args,
+    },
+    Compare {
+        run: Compare,
+        a: Slot,
+        b: Slot,
+        d: Slot,
+        not: Option<Slot>,
+        with: Option<(Combine, Slot, bool)>,
+    },
+    Lop3 {
+        x: Args,
+        table: u32,
+    },
+    Insert {
+        file: File,
+        d: Slot,
+        a: Slot,
+        b: Slot,
+        pos: Slot,
+        len: Slot,
+    },
     /// One register from `count` of `bits` bits each, lowest first.
-    Pack { wide: (File, Slot), narrow: [Slot; 4], count: u8, bits: u8 },
-    Unpack { wide: (File, Slot), narrow: [Slot; 4], count: u8, bits: u8 },
+    Pack {
+        wide: (File, Slot),
+        narrow: [Slot; 4],
+        count: u8,
+        bits: u8,
+    },
+    Unpack {
+        wide: (File, Slot),
+        narrow: [Slot; 4],
+        count: u8,
+        bits: u8,
+    },
     Load(Access),
     Store(Access),
-    Atomic { access: Access, op: Atomic, ty: AtomicType, d: Option<Slot>, b: Slot, c: Slot },
-    ActiveMask { d: Slot },
-    Together { what: Together, mask: Slot },
-    Barrier { id: Slot, reduce: BarrierReduce, d: Slot, p: Slot, negated: bool },
-    Branch { target: u32 },
-    BranchTable { index: Slot, targets: Box<[u32]> },
+    Atomic {
+        access: Access,
+        op: Atomic,
+        ty: AtomicType,
+        d: Option<Slot>,
+        b: Slot,
+        c: Slot,
+    },
+    ActiveMask {
+        d: Slot,
+    },
+    Together {
+        what: Together,
+        mask: Slot,
+    },
+    Barrier {
+        id: Slot,
+        reduce: BarrierReduce,
+        d: Slot,
+        p: Slot,
+        negated: bool,
+    },
+    Branch {
+        target: u32,
+    },
+    BranchTable {
+        index: Slot,
+        targets: Box<[u32]>,
+    },
     /// A place where several paths may meet; does nothing.
     Join,
     Nothing,

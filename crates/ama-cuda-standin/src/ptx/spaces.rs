@@ -97,7 +97,13 @@ impl Shared {
         }
     }
 
-    fn range(&mut self, offset: u64, bytes: u64, warp: u32, touch: Touch) -> Result<std::ops::Range<usize>, Bad> {
+    fn range(
+        &mut self,
+        offset: u64,
+        bytes: u64,
+        warp: u32,
+        touch: Touch,
+    ) -> Result<std::ops::Range<usize>, Bad> {
         let off = Bad::OffTheEnd { have: self.have };
         let start = usize::try_from(offset).map_err(|_| off)?;
         let range = start..start.checked_add(bytes as usize).ok_or(off)?;
@@ -126,8 +132,8 @@ impl Shared {
                     (shadow.read_epoch, shadow.read_warp) = (epoch, warp);
                 }
             } else {
-                shadow.written_atomically = touch == Touch::Atomic
-                    && (shadow.write_epoch != epoch || shadow.written_atomically);
+                shadow.written_atomically =
+                    touch == Touch::Atomic && (shadow.write_epoch != epoch || shadow.written_atomically);
                 (shadow.write_epoch, shadow.write_warp) = (epoch, warp);
             }
         }

@@ -72,11 +72,19 @@ pub(crate) enum Statement {
     Close,
     Label(String),
     /// Type, name, and how many of a numbered family (`%r<n>`), if it is one.
-    Registers { ty: String, name: String, count: Option<u32>, line: u32 },
+    Registers {
+        ty: String,
+        name: String,
+        count: Option<u32>,
+        line: u32,
+    },
     Variable(Variable),
     Instruction(Instruction),
     /// A labelled table of branch targets.
-    Targets { name: String, labels: Vec<String> },
+    Targets {
+        name: String,
+        labels: Vec<String>,
+    },
 }
 
 /// A function or kernel.
@@ -150,7 +158,8 @@ fn tokens<'a>(lines: &[&'a str]) -> Result<Vec<Token<'a>>, Fault> {
                 i += 1;
             } else {
                 if bytes[i] == b'"' {
-                    let end = text[i + 1..].find('"').ok_or_else(|| fault(lines, line, "string without end"))?;
+                    let end =
+                        text[i + 1..].find('"').ok_or_else(|| fault(lines, line, "string without end"))?;
                     i += end + 2;
                 } else if is_word(bytes[i]) {
                     // `::` belongs to a cache hint (`L1::no_allocate`), a single colon ends a label.
@@ -221,7 +230,8 @@ impl<'a> Parser<'a> {
                 ".version" => {
                     self.at += 1;
                     let version = self.next()?;
-                    let parts = version.split_once('.').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+                    let parts =
+                        version.split_once('.').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
                     let Some((major, minor)): Option<(u32, u32)> = parts else {
                         return self.fail("expected a version like 8.0");
                     };
@@ -354,15 +364,8 @@ impl<'a> Parser<'a> {
         let results = if is_kernel { Vec::new() } else { self.params()? };
         let name = self.next()?.to_string();
         let params = self.params()?;
-        let mut function = Function {
-            name,
-            is_kernel,
-            results,
-            params,
-            max_threads: None,
-            required: None,
-            body: None,
-        };
+        let mut function =
+            Function { name, is_kernel, results, params, max_threads: None, required: None, body: None };
         loop {
             match self.next()? {
                 ";" => return Ok(function),

@@ -248,7 +248,8 @@ impl Warp {
                     Kind::Together { what, mask } => {
                         let named = self.regs.w[*mask as usize];
                         let first = named[active.trailing_zeros() as usize];
-                        if active == group.mask && active == first && lanes(active).all(|l| named[l] == first) {
+                        if active == group.mask && active == first && lanes(active).all(|l| named[l] == first)
+                        {
                             self.together(run, index, group.pc, what, active)?;
                         } else {
                             self.meet(run, index, group, active, what, &named)?;

@@ -101,5 +101,8 @@ fn library() -> PathBuf {
     let folder = test.parent().expect("it lies in a folder");
     let names = [folder.join("libama_cuda_standin.so"), folder.join("../libama_cuda_standin.so")];
     let found = names.into_iter().find(|path| path.is_file());
-    found.expect("the shared library of this crate is built with its tests").canonicalize().expect("it exists")
+    found
+        .expect("the shared library of this crate is built with its tests")
+        .canonicalize()
+        .expect("it exists")
 }
