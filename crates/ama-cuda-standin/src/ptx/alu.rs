@@ -293,9 +293,21 @@ fn single(name: &str) -> Option<Alu> {
         // The sign comes from the first operand.
         "copysign.f32" => float!(|a, b| b.copysign(a)),
         // NaN only if both are; -0 counts as less than +0.
-        "min.f32" => float!(|a, b| if a == b && a.is_sign_negative() { a } else { a.min(b) }),
-        "max.f32" => float!(|a, b| if a == b && a.is_sign_positive() { a } else { a.max(b) }),
-        "min.NaN.f32" => float!(|a, b| if a.is_nan() || b.is_nan() { f32::NAN } else { a.min(b) }),
+        "min.f32" => float!(|a, b| if a == b && b.is_sign_negative() {
+            b
+        } else if a == b {
+            a
+        } else {
+            a.min(b)
+        }),
+        "max.f32" => float!(|a, b| if a == b && b.is_sign_positive() {
+            b
+        } else if a == b {
+            a
+        } else {
+            a.max(b)
+        }),
+        "min.NaN.f32" => float!(|a, b| if a.is_nan() || b.is_nan() { f32::NAN } else { least(a, b) }),
         "max.NaN.f32" => float!(|a, b| if a.is_nan() || b.is_nan() { f32::NAN } else { a.max(b) }),
         "testp.finite.f32" => alu!(|a: f32| -> bool { a.is_finite() }),
         "testp.infinite.f32" => alu!(|a: f32| -> bool { a.is_infinite() }),
@@ -328,10 +340,26 @@ fn double(name: &str) -> Option<Alu> {
         "abs.f64" => alu!(|a: f64| -> f64 { a.abs() }),
         "copysign.f64" => alu!(|a: f64, b: f64| -> f64 { b.copysign(a) }),
         "min.f64" => {
-            alu!(|a: f64, b: f64| -> f64 { if a == b && a.is_sign_negative() { a } else { a.min(b) } })
+            alu!(|a: f64, b: f64| -> f64 {
+                if a == b && b.is_sign_negative() {
+                    b
+                } else if a == b {
+                    a
+                } else {
+                    a.min(b)
+                }
+            })
         }
         "max.f64" => {
-            alu!(|a: f64, b: f64| -> f64 { if a == b && a.is_sign_positive() { a } else { a.max(b) } })
+            alu!(|a: f64, b: f64| -> f64 {
+                if a == b && b.is_sign_positive() {
+                    b
+                } else if a == b {
+                    a
+                } else {
+                    a.max(b)
+                }
+            })
         }
         // The device keeps only the upper word (the lower is zero); callers refine it by Newton steps.
         "rcp.approx.f64" => alu!(|a: f64| -> f64 { upper(1.0 / a) }),
