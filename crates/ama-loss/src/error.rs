@@ -198,7 +198,9 @@ pub enum LossError {
     },
     /// Offsets of sequences that decrease or leave the rows.
     #[cfg(feature = "cuda")]
-    #[error("offset {index} of the sequences is {got}, want a value from {least} to {most}; offsets must not decrease")]
+    #[error(
+        "offset {index} of the sequences is {got}, want a value from {least} to {most}; offsets must not decrease"
+    )]
     Offset {
         /// Index of the offset.
         index: usize,

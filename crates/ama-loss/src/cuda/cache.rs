@@ -97,7 +97,9 @@ mod tests {
         assert_eq!(cache.load("key").as_deref(), Some(".version 7.0\nbody\n"));
         assert_eq!(cache.load("other"), None);
         let whole = fs::read_to_string(entry(&folder, "key")).unwrap();
-        for damaged in [&whole[..whole.len() - 1], &whole.replace("7.0", "7.1"), "", "ama-loss-kernel-1", "\n"] {
+        for damaged in
+            [&whole[..whole.len() - 1], &whole.replace("7.0", "7.1"), "", "ama-loss-kernel-1", "\n"]
+        {
             fs::write(entry(&folder, "key"), damaged).unwrap();
             assert_eq!(cache.load("key"), None, "{damaged:?}");
         }

@@ -46,11 +46,7 @@ const OPTIONS: [&str; 5] =
 ///
 /// # Errors
 /// [`LossError::CudaLibrary`] without NVRTC, [`LossError::Compile`].
-pub(super) fn ptx(
-    source: Source,
-    capability: (i32, i32),
-    cache: &KernelCache,
-) -> Result<String, LossError> {
+pub(super) fn ptx(source: Source, capability: (i32, i32), cache: &KernelCache) -> Result<String, LossError> {
     let (major, minor) = capability.min(MOST_CAPABILITY);
     let architecture = format!("--gpu-architecture=compute_{major}{minor}");
     let key = key(source, &architecture, nvrtc_version()?);
@@ -83,10 +79,6 @@ fn key(source: Source, architecture: &str, (major, minor): (i32, i32)) -> String
 
 /// Version of NVRTC, if there is one.
 fn nvrtc_version() -> Result<(i32, i32), LossError> {
-    // SAFETY: loads and unloads NVRTC's library, whose initialisers are meant to be run by any program.
-    if !unsafe { sys::is_culib_present() } {
-        return Err(LossError::CudaLibrary { name: "NVRTC", detail: "libnvrtc.so is not found".to_owned() });
-    }
     unpanicked("NVRTC", || {
         let (mut major, mut minor) = (0, 0);
         // SAFETY: writes two ints to valid addresses.

@@ -1,14 +1,17 @@
 //! Opening a device, memory of others, and the one seam where cudarc's error codes and panics become errors of this crate.
 //!
+//! cudarc finds a library, or a function in it, when it is first used, and panics if it is missing. [`unpanicked`] catches that. (It
+//! could ask before, but not where another crate has cudarc link instead of load.)
+//!
 //! # Safety of this file
-//! Library probes load a shared library by its well-known name and nothing else. [`borrowed`] passes its contract on to
-//! the caller.
+//! The only call into the driver writes one int. [`borrowed`] passes its contract on to the caller.
 #![allow(unsafe_code)]
 
+use std::cell::Cell;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Once};
 
 use cudarc::driver::sys::CUresult;
 use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DriverError, sys};
@@ -23,17 +26,21 @@ const LEAST_DRIVER: i32 = 11_000;
 /// # Errors
 /// [`LossError::NoDriver`], [`LossError::DriverTooOld`], [`LossError::NoDevice`], [`LossError::Driver`].
 pub fn open(ordinal: usize) -> Result<Arc<CudaContext>, LossError> {
-    // SAFETY: loads and unloads the driver's library, whose initialisers are meant to be run by any program.
-    if !unsafe { sys::is_culib_present() } {
+    let mut version = 0;
+    let asked = driver("asking for the driver's version", || {
+        // SAFETY: writes one int to a valid address; the driver allows this call before `cuInit`.
+        unsafe { sys::cuDriverGetVersion(&mut version) }.result()
+    });
+    if let Err(LossError::CudaLibrary { detail, .. }) = &asked
+        && detail == NOT_FOUND
+    {
         return Err(LossError::NoDriver);
     }
-    let mut version = 0;
-    // SAFETY: writes one int to a valid address; the driver allows this call before `cuInit`.
-    driver("asking for the driver's version", || unsafe { sys::cuDriverGetVersion(&mut version) }.result())?;
+    asked?;
     if version < LEAST_DRIVER {
         return Err(LossError::DriverTooOld { got: version, want: LEAST_DRIVER });
     }
-    let count = match driver("counting devices", || Ok(CudaContext::device_count()))? {
+    let count = match unpanicked("the CUDA driver", CudaContext::device_count)? {
         Ok(count) => usize::try_from(count).unwrap_or(0),
         Err(DriverError(CUresult::CUDA_ERROR_NO_DEVICE)) => 0,
         Err(error) => return Err(of_driver("counting devices", error)),
@@ -52,13 +59,38 @@ pub(super) fn driver<T>(
     unpanicked("the CUDA driver", call)?.map_err(|error| of_driver(doing, error))
 }
 
-/// Runs `call`, which may panic if a library or a symbol is missing: the seam.
+/// What [`LossError::CudaLibrary`] says of a library that is not there at all.
+const NOT_FOUND: &str = "its shared library is not found";
+
+thread_local! {
+    /// Whether a panic on this thread is about to be caught here, and nobody need hear of it.
+    static CAUGHT_HERE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `call` into library `name`, turning a panic into an error without a word on stderr: the seam.
 pub(super) fn unpanicked<T>(name: &'static str, call: impl FnOnce() -> T) -> Result<T, LossError> {
+    static HOOK: Once = Once::new();
+    if !std::thread::panicking() {
+        // Stays: hooks cannot be exchanged for a moment without another thread noticing.
+        HOOK.call_once(|| {
+            let before = panic::take_hook();
+            panic::set_hook(Box::new(move |info| {
+                if !CAUGHT_HERE.get() {
+                    before(info);
+                }
+            }));
+        });
+    }
+    let outer = CAUGHT_HERE.replace(true);
     // Nothing is observed after a panic but the error, so no broken invariant can be seen.
-    catch_unwind(AssertUnwindSafe(call)).map_err(|panic| {
+    let done = catch_unwind(AssertUnwindSafe(call));
+    CAUGHT_HERE.set(outer);
+    done.map_err(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked");
-        LossError::CudaLibrary { name, detail: text.lines().next().unwrap_or_default().to_owned() }
+        let text = text.lines().next().unwrap_or_default();
+        let detail = if text.starts_with("Unable to dynamically load") { NOT_FOUND } else { text };
+        LossError::CudaLibrary { name, detail: detail.to_owned() }
     })
 }
 
@@ -136,12 +168,11 @@ mod tests {
 
     #[test]
     fn a_panic_becomes_an_error_with_its_text() {
-        let quiet = std::panic::take_hook();
-        std::panic::set_hook(Box::new(|_| {}));
         let got = driver::<()>("testing", || panic!("Missing symbol cuFoo: dlsym"));
-        std::panic::set_hook(quiet);
         let text = got.unwrap_err().to_string();
-        assert!(text.starts_with("the CUDA driver cannot be used: Missing symbol cuFoo"), "{text}");
+        assert!(text.starts_with("the CUDA driver cannot be used: Missing symbol cuFoo: dlsym; "), "{text}");
+        let got = unpanicked("NVRTC", || panic!("Unable to dynamically load the \"nvrtc\" shared library"));
+        assert_eq!(got, Err::<(), _>(LossError::CudaLibrary { name: "NVRTC", detail: NOT_FOUND.to_owned() }));
     }
 
     #[test]

@@ -113,20 +113,17 @@ impl CublasLt {
     /// # Errors
     /// [`LossError::CudaLibrary`] without cuBLASLt, [`LossError::DeviceMemory`], [`LossError::Driver`].
     pub fn new(stream: &Arc<CudaStream>, ledger: &Ledger) -> Result<Self, LossError> {
-        // SAFETY: loads and unloads cuBLASLt's library, whose initialisers are meant to be run by any program.
-        if !unsafe { sys::is_culib_present() } {
-            let detail = "libcublasLt.so is not found".to_owned();
-            return Err(LossError::CudaLibrary { name: NAME, detail });
-        }
         let major = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR;
         let major = driver("asking for the compute capability", || {
             stream.context().bind_to_thread()?;
             stream.context().attribute(major)
         })?;
-        let workspace = ledger.alloc(stream, "workspace of cuBLASLt", if major >= 9 { 32 << 20 } else { 4 << 20 })?;
         let handle = unpanicked(NAME, result::create_handle)?
+            .map(Handle)
             .map_err(|error| LossError::CudaLibrary { name: NAME, detail: error.to_string() })?;
-        Ok(Self { handle: Handle(handle), stream: stream.clone(), workspace })
+        let bytes = if major >= 9 { 32 << 20 } else { 4 << 20 };
+        let workspace = ledger.alloc(stream, "workspace of cuBLASLt", bytes)?;
+        Ok(Self { handle, stream: stream.clone(), workspace })
     }
 
     fn run<T>(
@@ -156,23 +153,31 @@ impl CublasLt {
         let product = || -> Result<(), CublasError> {
             // cuBLASLt counts in columns: a stored row-major matrix is its transpose there, so dst^T = rhs^T lhs^T is asked for.
             let description = Description::new()?;
-            description.set(sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_TRANSA, rhs.transposed)?;
-            description.set(sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_TRANSB, lhs.transposed)?;
+            description
+                .set(sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_TRANSA, rhs.transposed)?;
+            description
+                .set(sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_TRANSB, lhs.transposed)?;
             let a = Layout::new(kind, rhs.rows, rhs.cols, rhs.stride)?;
             let b = Layout::new(kind, lhs.rows, lhs.cols, lhs.stride)?;
             let c = Layout::new(sys::cudaDataType_t::CUDA_R_32F, dst.rows, dst.cols, dst.stride)?;
-            let preference = Preference::new(self.workspace.len())?;
-            // SAFETY: all descriptors live.
-            let best = unsafe {
-                result::get_matmul_algo_heuristic(
-                    self.handle.0, description.0, a.0, b.0, c.0, c.0, preference.0,
-                )
-            }?;
-            let (alpha, beta) = (1f32, if accumulate { 1f32 } else { 0f32 });
             let (a_data, _read_a) = rhs.data.device_ptr(stream);
             let (b_data, _read_b) = lhs.data.device_ptr(stream);
             let (c_data, _write_c) = dst.data.device_ptr_mut(stream);
             let (workspace, _use_workspace) = self.workspace.device_ptr(stream);
+            let preference = Preference::new(self.workspace.len(), [a_data, b_data, c_data])?;
+            // SAFETY: all descriptors live.
+            let best = unsafe {
+                result::get_matmul_algo_heuristic(
+                    self.handle.0,
+                    description.0,
+                    a.0,
+                    b.0,
+                    c.0,
+                    c.0,
+                    preference.0,
+                )
+            }?;
+            let (alpha, beta) = (1f32, if accumulate { 1f32 } else { 0f32 });
             // SAFETY: the layouts lie in their slices (checked above), which the guards keep ordered with other streams; scalars
             // are `f32` as the description says and are read before the call returns; the workspace holds what it says.
             unsafe {
@@ -205,7 +210,9 @@ impl CublasLt {
                 sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED => {
                     "use f32 operands, or rows whose length is a multiple of 8"
                 }
-                sys::cublasStatus_t::CUBLAS_STATUS_ALLOC_FAILED => "lower the logits budget or the batch size",
+                sys::cublasStatus_t::CUBLAS_STATUS_ALLOC_FAILED => {
+                    "lower the logits budget or the batch size"
+                }
                 _ => "see this status in cuBLAS's manual",
             },
         })
@@ -296,20 +303,53 @@ impl Drop for Layout {
 struct Preference(sys::cublasLtMatmulPreference_t);
 
 impl Preference {
-    fn new(workspace: usize) -> Result<Self, CublasError> {
+    /// For operands at these addresses: without a word, cuBLASLt takes them to be aligned to 256 bytes.
+    fn new(workspace: usize, [a, b, c]: [u64; 3]) -> Result<Self, CublasError> {
+        use sys::cublasLtMatmulPreferenceAttributes_t::*;
         let it = result::create_matmul_pref().map(Self)?;
-        let most = sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
-        // SAFETY: this attribute is a 64-bit number, which is copied.
-        unsafe {
-            result::set_matmul_pref_attribute(it.0, most, (&raw const workspace).cast(), size_of::<usize>())
-        }?;
+        it.set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &(workspace as u64))?;
+        it.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &alignment(a))?;
+        it.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &alignment(b))?;
+        it.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &alignment(c))?;
+        it.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &alignment(c))?;
         Ok(it)
     }
+
+    /// `T` must be the attribute's type: `u64` for bytes of workspace, `u32` for alignments.
+    fn set<T>(
+        &self,
+        attribute: sys::cublasLtMatmulPreferenceAttributes_t,
+        value: &T,
+    ) -> Result<(), CublasError> {
+        // SAFETY: the value has the size that is passed, and is copied.
+        unsafe {
+            result::set_matmul_pref_attribute(self.0, attribute, (&raw const *value).cast(), size_of::<T>())
+        }
+    }
+}
+
+/// Largest power of two up to 256 that divides `address`.
+fn alignment(address: u64) -> u32 {
+    1 << address.trailing_zeros().min(8)
 }
 
 impl Drop for Preference {
     fn drop(&mut self) {
         // SAFETY: made by `new`, destroyed only here.
         let _ = unsafe { result::destroy_matmul_pref(self.0) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alignments_of_addresses() {
+        let pairs =
+            [(0x1000, 256), (0x1080, 128), (0x1010, 16), (0x100c, 4), (0x1002, 2), (0x1001, 1), (0, 256)];
+        for (address, want) in pairs {
+            assert_eq!(alignment(address), want);
+        }
     }
 }

@@ -8,7 +8,7 @@ use super::cache::KernelCache;
 use super::device::{driver, open};
 use super::gemm::{CublasLt, Gemm};
 use super::kernels::Kernels;
-use super::linear_logp::LinearLogp;
+use super::linear_logp::{DeviceLogp, HeadPlan, LinearLogp};
 use super::logp::IGNORED;
 use super::memory::{Number, Tracked};
 use crate::error::{check_len, check_targets};
@@ -28,16 +28,21 @@ pub struct CudaHead {
 /// Operands on the device between a forward pass and its backward pass, which consumes them.
 #[derive(Debug)]
 pub struct KeptOnDevice {
+    operands: Operands,
+    lse: Tracked<f32>,
+}
+
+#[derive(Debug)]
+struct Operands {
     hidden: Tracked<f32>,
     weight: Tracked<f32>,
     targets: Tracked<u32>,
-    lse: Tracked<f32>,
     shape: HeadShape,
     budget_bytes: usize,
 }
 
-impl KeptOnDevice {
-    fn operands(&self) -> LinearLogp<'_, f32> {
+impl Operands {
+    fn view(&self) -> LinearLogp<'_, f32> {
         LinearLogp {
             hidden: self.hidden.as_view(),
             weight: self.weight.as_view(),
@@ -77,29 +82,24 @@ impl CudaHead {
     ///
     /// # Errors
     /// As [`LinearLogp::forward`], and [`LossError::Target`].
-    pub fn forward(
-        &self,
-        operands: &cpu::LinearLogp<'_>,
-    ) -> Result<(LogpForward, KeptOnDevice), LossError> {
+    pub fn forward(&self, operands: &cpu::LinearLogp<'_>) -> Result<(LogpForward, KeptOnDevice), LossError> {
         let cpu::LinearLogp { hidden, weight, targets, shape, budget_bytes } = *operands;
         check_targets(targets, shape.vocab)?;
         check_len("targets", targets.len(), shape.rows)?;
-        super::linear_logp::HeadPlan::new::<f32>(shape, budget_bytes)?;
+        HeadPlan::new::<f32>(shape, budget_bytes)?;
         check_len("hidden", hidden.len(), shape.rows * shape.hidden)?;
         check_len("weight", weight.len(), shape.vocab * shape.hidden)?;
-        let mut kept = KeptOnDevice {
+        let operands = Operands {
             hidden: self.copied("hidden states", hidden)?,
             weight: self.copied("weight of the head", weight)?,
             targets: self.copied("targets", targets)?,
-            lse: self.kernels.ledger().alloc(self.stream(), "log-sum-exps", 2 * shape.rows)?,
             shape,
             budget_bytes,
         };
-        let forward = kept.operands().forward(&self.kernels, &self.gemm)?;
-        let (logp, parts) = (self.fetched(&forward.logp)?, self.fetched(&forward.lse)?);
-        let lse = parts.chunks_exact(2).map(|pair| f64::from(pair[0]) + f64::from(pair[1])).collect();
-        kept.lse = forward.lse;
-        Ok((LogpForward { logp, lse }, kept))
+        let DeviceLogp { logp, lse, .. } = operands.view().forward(&self.kernels, &self.gemm)?;
+        let (logp, parts) = (self.fetched(&logp)?, self.fetched(&lse)?);
+        let sums = parts.chunks_exact(2).map(|pair| f64::from(pair[0]) + f64::from(pair[1])).collect();
+        Ok((LogpForward { logp, lse: sums }, KeptOnDevice { operands, lse }))
     }
 
     /// [`cpu::LinearLogp::backward`] on the device: adds to `d_hidden` and `d_weight`.
@@ -113,7 +113,7 @@ impl CudaHead {
         d_hidden: &mut [f32],
         d_weight: Option<&mut [f32]>,
     ) -> Result<(), LossError> {
-        let HeadShape { rows, hidden, vocab } = kept.shape;
+        let HeadShape { rows, hidden, vocab } = kept.operands.shape;
         check_len("upstream", upstream.len(), rows)?;
         check_len("d_hidden", d_hidden.len(), rows * hidden)?;
         if let Some(d_weight) = &d_weight {
@@ -126,7 +126,7 @@ impl CudaHead {
             None => None,
         };
         let mut d_w_view = d_w.as_mut().map(|d_w| d_w.as_view_mut());
-        kept.operands().backward(
+        kept.operands.view().backward(
             &self.kernels,
             &self.gemm,
             &kept.lse.as_view(),

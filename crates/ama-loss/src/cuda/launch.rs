@@ -1,9 +1,108 @@
-//! What every launch checks and chooses: where slices lie, how large the grid and its blocks are.
+//! What every launch checks and chooses: where slices lie, how large the grid and its blocks are, which arguments it has.
+//!
+//! # Safety of this file
+//! [`Launch::run`] passes its contract on to the caller.
+#![allow(unsafe_code)]
 
-use cudarc::driver::{CudaContext, DeviceSlice, LaunchConfig};
+use cudarc::driver::{
+    CudaContext, CudaFunction, CudaSlice, CudaStream, CudaView, CudaViewMut, DeviceSlice, LaunchArgs,
+    LaunchConfig, PushKernelArg,
+};
 
+use super::device::driver;
 use crate::LossError;
 use crate::error::check_len;
+
+/// A launch whose arguments are being put together.
+pub(super) struct Launch<'a> {
+    arguments: LaunchArgs<'a>,
+    #[cfg(feature = "cuda-tests")]
+    function: &'a CudaFunction,
+    #[cfg(feature = "cuda-tests")]
+    bytes: Vec<usize>,
+}
+
+/// What a kernel takes: a pointer, as a slice or a view, or a number.
+pub(super) trait Argument {
+    /// Bytes of the parameter.
+    #[cfg_attr(not(feature = "cuda-tests"), expect(dead_code, reason = "compared with the PTX by the tests"))]
+    const BYTES: usize;
+}
+
+impl<T> Argument for &CudaSlice<T> {
+    const BYTES: usize = 8;
+}
+impl<T> Argument for &mut CudaSlice<T> {
+    const BYTES: usize = 8;
+}
+impl<T> Argument for &CudaView<'_, T> {
+    const BYTES: usize = 8;
+}
+impl<T> Argument for &mut CudaViewMut<'_, T> {
+    const BYTES: usize = 8;
+}
+impl Argument for &u32 {
+    const BYTES: usize = 4;
+}
+impl Argument for &u64 {
+    const BYTES: usize = 8;
+}
+impl Argument for &f64 {
+    const BYTES: usize = 8;
+}
+
+impl<'a> Launch<'a> {
+    pub(super) fn new(stream: &'a CudaStream, function: &'a CudaFunction) -> Self {
+        Self {
+            arguments: stream.launch_builder(function),
+            #[cfg(feature = "cuda-tests")]
+            function,
+            #[cfg(feature = "cuda-tests")]
+            bytes: Vec::new(),
+        }
+    }
+
+    /// Adds the next argument.
+    pub(super) fn arg<A: Argument>(&mut self, argument: A) -> &mut Self
+    where
+        LaunchArgs<'a>: PushKernelArg<A>,
+    {
+        self.arguments.arg(argument);
+        #[cfg(feature = "cuda-tests")]
+        self.bytes.push(A::BYTES);
+        self
+    }
+
+    /// Enqueues the kernel.
+    ///
+    /// # Safety
+    /// The arguments must be those of the kernel, in order, and the kernel must touch no element that its slices lack.
+    pub(super) unsafe fn run(mut self, doing: &'static str, config: LaunchConfig) -> Result<(), LossError> {
+        #[cfg(feature = "cuda-tests")]
+        assert_signature(self.function, &self.bytes);
+        // SAFETY: the caller vouches for the arguments.
+        driver(doing, || unsafe { self.arguments.launch(config) })?;
+        Ok(())
+    }
+}
+
+/// Panics if the kernel does not take arguments of these sizes. Drivers before CUDA 12.4 cannot say.
+#[cfg(feature = "cuda-tests")]
+fn assert_signature(function: &CudaFunction, bytes: &[usize]) {
+    use cudarc::driver::sys::{CUfunction, CUresult, culib};
+    type ParamInfo = unsafe extern "C" fn(CUfunction, usize, *mut usize, *mut usize) -> CUresult;
+    // SAFETY: the driver's library stays loaded, and this is the function's type (CUDA driver API).
+    let Ok(info) = (unsafe { culib().get::<ParamInfo>(b"cuFuncGetParamInfo\0") }) else {
+        return;
+    };
+    for index in 0..=bytes.len() {
+        let (mut offset, mut size) = (0, 0);
+        // SAFETY: the function lives, and the addresses are valid.
+        let status = unsafe { info(function.cu_function(), index, &mut offset, &mut size) };
+        let got = (status == CUresult::CUDA_SUCCESS).then_some(size);
+        assert_eq!(got, bytes.get(index).copied(), "size of argument {index} of {}", bytes.len());
+    }
+}
 
 /// Threads of a warp; block sizes are multiples of it.
 const WARP: usize = 32;
@@ -65,9 +164,14 @@ mod tests {
 
     #[test]
     fn blocks_are_whole_warps_within_the_bounds() {
-        for (vocab, f32_threads, bf16_threads) in
-            [(1, 32, 32), (128, 32, 32), (132, 64, 32), (1025, 288, 160), (2048, 512, 256), (262_144, 512, 512)]
-        {
+        for (vocab, f32_threads, bf16_threads) in [
+            (1, 32, 32),
+            (128, 32, 32),
+            (132, 64, 32),
+            (1025, 288, 160),
+            (2048, 512, 256),
+            (262_144, 512, 512),
+        ] {
             assert_eq!(per_row::<f32>(7, vocab).block_dim, (f32_threads, 1, 1), "f32 {vocab}");
             assert_eq!(per_row::<u16>(7, vocab).block_dim, (bf16_threads, 1, 1), "bf16 {vocab}");
             assert_eq!(per_row::<f32>(7, vocab).grid_dim, (7, 1, 1));

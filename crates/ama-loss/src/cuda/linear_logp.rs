@@ -155,11 +155,7 @@ impl Operand for bf16 {
     const GRADIENT_BYTES: usize = size_of::<bf16>();
     type Room = Tracked<bf16>;
 
-    fn room(
-        kernels: &Kernels,
-        stream: &Arc<CudaStream>,
-        len: usize,
-    ) -> Result<Tracked<bf16>, LossError> {
+    fn room(kernels: &Kernels, stream: &Arc<CudaStream>, len: usize) -> Result<Tracked<bf16>, LossError> {
         kernels.ledger().alloc(stream, "gradient of logits", len)
     }
 

@@ -45,8 +45,8 @@ __device__ __forceinline__ Running<ENTROPY> about(Running<ENTROPY> r, float max)
   // Also -inf about -inf and +inf about +inf, whose difference is NaN.
   if (r.max == max) return r;
   const float shift = r.max - max, factor = expf(shift);
-  // Nothing but -inf so far: 0 * -inf must not come in.
-  if (ENTROPY) r.dot = r.max == -infinity() ? 0.0f : (r.dot + r.sum * shift) * factor;
+  // Infinitely far below (nothing but -inf so far, or the most negative numbers): 0 * -inf must not come in.
+  if (ENTROPY) r.dot = factor > 0.0f ? (r.dot + r.sum * shift) * factor : 0.0f;
   r.sum *= factor;
   r.max = max;
   return r;

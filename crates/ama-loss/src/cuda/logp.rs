@@ -8,12 +8,11 @@
 
 use std::sync::Arc;
 
-use cudarc::driver::{CudaFunction, CudaStream, CudaView, CudaViewMut, DeviceRepr, PushKernelArg};
+use cudarc::driver::{CudaFunction, CudaStream, CudaView, CudaViewMut, DevicePtrMut, DeviceRepr};
 use half::bf16;
 
-use super::device::driver;
 use super::kernels::Kernels;
-use super::launch::{check_device, check_slice, per_row, size};
+use super::launch::{Launch, check_device, check_slice, per_row, size};
 use crate::{LogitsShape, LossError};
 
 /// The customary mark of a row without a target: log-probability 0, no gradient, its logits are not read. Hugging Face's
@@ -113,7 +112,7 @@ impl Kernels {
         }
         let (rows, vocab) = (size("rows", shape.rows)?, size("vocab", shape.vocab)?);
         let stride = shape.stride as u64;
-        let mut launch = stream.launch_builder(T::forward(self, out.entropy.is_some()));
+        let mut launch = Launch::new(stream, T::forward(self, out.entropy.is_some()));
         launch.arg(logits).arg(targets).arg(&mut out.logp).arg(&mut out.lse);
         if let Some(entropy) = &mut out.entropy {
             launch.arg(entropy);
@@ -121,8 +120,7 @@ impl Kernels {
         launch.arg(&rows).arg(&vocab).arg(&stride).arg(&ignored);
         // SAFETY: `ama_logp_forward_*(logits, targets, logp, lse, rows, vocab, stride, ignored)`, with `entropy` after `lse` in
         // `ama_logp_entropy_forward_*`; lengths were checked above.
-        driver("computing log-probabilities", || unsafe { launch.launch(per_row::<T>(rows, vocab)) })?;
-        Ok(())
+        unsafe { launch.run("computing log-probabilities", per_row::<T>(rows, vocab)) }
     }
 
     /// `d loss / d logits` into `d_logits`, which has the shape of `logits` and is overwritten.
@@ -149,15 +147,15 @@ impl Kernels {
     ) -> Result<(), LossError> {
         shape.check("logits", logits.len())?;
         check_device(self.context(), "logits", logits)?;
-        let (rows, vocab) = self.check_backward(stream, targets, lse, upstream, shape, "d_logits", d_logits)?;
+        let (rows, vocab) =
+            self.check_backward(stream, targets, lse, upstream, shape, "d_logits", d_logits)?;
         let stride = shape.stride as u64;
-        let mut launch = stream.launch_builder(G::backward(self));
+        let mut launch = Launch::new(stream, G::backward(self));
         launch.arg(logits).arg(targets).arg(lse).arg(upstream).arg(d_logits);
         launch.arg(&rows).arg(&vocab).arg(&stride).arg(&stride).arg(&ignored);
         // SAFETY: `ama_logp_backward_*(logits, targets, lse, upstream, d_logits, rows, vocab, stride, d_stride, ignored)`;
         // lengths were checked above.
-        driver("computing the gradient of logits", || unsafe { launch.launch(per_row::<G>(rows, vocab)) })?;
-        Ok(())
+        unsafe { launch.run("computing the gradient of logits", per_row::<G>(rows, vocab)) }
     }
 
     /// As [`logp_backward`](Self::logp_backward), turning the logits themselves into their gradient.
@@ -178,14 +176,13 @@ impl Kernels {
         let (rows, vocab) = self.check_backward(stream, targets, lse, upstream, shape, "logits", logits)?;
         let stride = shape.stride as u64;
         // The builder wants the view twice; what is ordered by its events is the write, and that covers the read.
-        let (pointer, _written) = cudarc::driver::DevicePtrMut::device_ptr_mut(logits, stream);
-        let mut launch = stream.launch_builder(T::backward(self));
+        let (pointer, _written) = logits.device_ptr_mut(stream);
+        let mut launch = Launch::new(stream, T::backward(self));
         launch.arg(&pointer).arg(targets).arg(lse).arg(upstream).arg(&pointer);
         launch.arg(&rows).arg(&vocab).arg(&stride).arg(&stride).arg(&ignored);
         // SAFETY: the parameters of `ama_logp_backward_*`, as above. `d_logits` may be `logits`: a thread reads an element, and
         // the target's besides its own, before it alone writes it, and types and strides are the same.
-        driver("computing the gradient of logits", || unsafe { launch.launch(per_row::<T>(rows, vocab)) })?;
-        Ok(())
+        unsafe { launch.run("computing the gradient of logits", per_row::<T>(rows, vocab)) }
     }
 
     #[allow(clippy::too_many_arguments, reason = "the operands of one kernel")]

@@ -48,7 +48,8 @@ impl Ledger {
         what: &'static str,
         len: usize,
     ) -> Result<Tracked<T>, LossError> {
-        let bytes = len.checked_mul(size_of::<T>()).ok_or(LossError::DeviceMemory { what, bytes: usize::MAX })?;
+        let bytes =
+            len.checked_mul(size_of::<T>()).ok_or(LossError::DeviceMemory { what, bytes: usize::MAX })?;
         let slice = driver("allocating device memory", || {
             // SAFETY: any bits are a number; see the top of the file.
             match unsafe { stream.alloc::<T>(len) } {

@@ -6,11 +6,10 @@
 
 use std::sync::Arc;
 
-use cudarc::driver::{CudaStream, CudaView, CudaViewMut, PushKernelArg};
+use cudarc::driver::{CudaStream, CudaView, CudaViewMut};
 
-use super::device::driver;
 use super::kernels::Kernels;
-use super::launch::{check_slice, per_element, size};
+use super::launch::{Launch, check_slice, per_element, size};
 use super::memory::Tracked;
 use crate::error::check_some;
 use crate::{LossError, PreferenceKind, PreferenceLoss};
@@ -119,7 +118,7 @@ impl Kernels {
         let (kind, label_smoothing) = number_of(loss.kind());
         let (beta, sft_weight, null) = (loss.beta(), loss.sft_weight(), 0u64);
         let (mode, clip_gradient) = excess.numbers();
-        let mut launch = stream.launch_builder(&self.preference);
+        let mut launch = Launch::new(stream, &self.preference);
         launch.arg(&pairs.chosen).arg(&pairs.rejected).arg(&pairs.ref_chosen).arg(&pairs.ref_rejected);
         launch.arg(&pairs.chosen_tokens).arg(&pairs.rejected_tokens);
         for slice in [excess.cached(), pairs.weight.as_ref()] {
@@ -135,8 +134,7 @@ impl Kernels {
         // SAFETY: `ama_preference_f64(chosen, rejected, ref_chosen, ref_rejected, chosen_tokens, rejected_tokens, cached, weight,
         // loss, margin, chosen_reward, rejected_reward, excess, d_chosen, d_rejected, pairs, kind, beta, label_smoothing,
         // sft_weight, mode, clip_gradient)`. `weight` may be null, and `cached` with mode RAW, which has none here.
-        driver("computing preference losses", || unsafe { launch.launch(per_element(count, THREADS)) })?;
-        drop((d_chosen, d_rejected));
+        unsafe { launch.run("computing preference losses", per_element(count, THREADS)) }?;
         Ok(out)
     }
 }

@@ -7,11 +7,11 @@
 
 use std::sync::Arc;
 
-use cudarc::driver::{CudaStream, CudaView, CudaViewMut, PushKernelArg};
+use cudarc::driver::{CudaStream, CudaView, CudaViewMut};
 
 use super::device::driver;
 use super::kernels::Kernels;
-use super::launch::{check_slice, config, per_element, size};
+use super::launch::{Launch, check_slice, config, per_element, size};
 use super::memory::Tracked;
 use crate::LossError;
 use crate::error::check_some;
@@ -99,15 +99,14 @@ impl Kernels {
         check_slice(self.context(), "sums", sums, segments.sequences())?;
         let blocks = sequences * pieces;
         let mut partial = self.ledger().alloc::<f64>(stream, "partial sums", blocks as usize)?;
-        let mut launch = stream.launch_builder(&self.segment_sum_piece);
+        let mut launch = Launch::new(stream, &self.segment_sum_piece);
         launch.arg(values).arg(&**offsets).arg(&mut *partial).arg(sequences).arg(pieces).arg(rows);
         // SAFETY: `ama_segment_sum_piece_f32(values, offsets, partial, sequences, pieces, rows)`.
-        driver("adding up pieces of sequences", || unsafe { launch.launch(config(blocks, THREADS)) })?;
-        let mut launch = stream.launch_builder(&self.segment_sum_total);
+        unsafe { launch.run("adding up pieces of sequences", config(blocks, THREADS)) }?;
+        let mut launch = Launch::new(stream, &self.segment_sum_total);
         launch.arg(&*partial).arg(sums).arg(sequences).arg(pieces);
         // SAFETY: `ama_segment_sum_total_f64(partial, sums, sequences, pieces)`.
-        driver("adding up sequences", || unsafe { launch.launch(per_element(*sequences, THREADS)) })?;
-        Ok(())
+        unsafe { launch.run("adding up sequences", per_element(*sequences, THREADS)) }
     }
 
     /// Back from sums to rows: every row gets its sequence's `d_sums`, rows of no sequence get 0.
@@ -132,10 +131,9 @@ impl Kernels {
         if !covering {
             driver("clearing gradients", || stream.memset_zeros(d_values))?;
         }
-        let mut launch = stream.launch_builder(&self.segment_spread);
+        let mut launch = Launch::new(stream, &self.segment_spread);
         launch.arg(d_sums).arg(&**offsets).arg(d_values).arg(sequences).arg(pieces).arg(rows);
         // SAFETY: `ama_segment_spread_f32(d_sums, offsets, d_values, sequences, pieces, rows)`.
-        driver("spreading gradients", || unsafe { launch.launch(config(sequences * pieces, THREADS)) })?;
-        Ok(())
+        unsafe { launch.run("spreading gradients", config(sequences * pieces, THREADS)) }
     }
 }
