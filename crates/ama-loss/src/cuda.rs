@@ -65,7 +65,7 @@ mod preference;
 mod segments;
 
 pub use cache::KernelCache;
-pub use compile::{SOURCES, Source};
+pub use compile::{SOURCES, Source, compile, nvrtc_version};
 pub use device::{Borrowed, borrowed, open};
 pub use gemm::{CublasLt, Gemm, Matrix, MatrixMut};
 pub use head::{CudaHead, KeptOnDevice};

@@ -42,18 +42,30 @@ const PTX_VERSION: (u32, u32) = (7, 0);
 const OPTIONS: [&str; 5] =
     ["--std=c++17", "--ftz=false", "--prec-div=true", "--prec-sqrt=true", "--fmad=true"];
 
-/// PTX of `source` for a device of compute capability `capability`.
+/// PTX of `source` for a device of compute capability `capability`, from the cache if it is there.
 ///
 /// # Errors
 /// [`LossError::CudaLibrary`] without NVRTC, [`LossError::Compile`].
 pub(super) fn ptx(source: Source, capability: (i32, i32), cache: &KernelCache) -> Result<String, LossError> {
-    let (major, minor) = capability.min(MOST_CAPABILITY);
-    let architecture = format!("--gpu-architecture=compute_{major}{minor}");
-    let key = key(source, &architecture, nvrtc_version()?);
+    let capability = capability.min(MOST_CAPABILITY);
+    let key = key(source, &architecture(capability), nvrtc_version()?);
     if let Some(ptx) = cache.load(&key) {
         return Ok(ptx);
     }
-    let options = OPTIONS.iter().map(|option| (*option).to_owned()).chain([architecture]).collect();
+    let ptx = compile(source, capability)?;
+    cache.store(&key, &ptx);
+    Ok(ptx)
+}
+
+/// PTX of `source` that asks for compute capability `capability`, by NVRTC, with the options of our own launches. Up to
+/// capability 8.0 (which [`Kernels`](super::Kernels) asks for at most) it declares PTX 7.0, above that NVRTC's own version.
+///
+/// # Errors
+/// [`LossError::CudaLibrary`] without NVRTC, [`LossError::Compile`].
+pub fn compile(source: Source, capability: (i32, i32)) -> Result<String, LossError> {
+    // A missing library is an error of its own.
+    nvrtc_version()?;
+    let options = OPTIONS.iter().map(|option| (*option).to_owned()).chain([architecture(capability)]).collect();
     let options = CompileOptions { options, name: Some(source.name.to_owned()), ..Default::default() };
     let ptx = unpanicked("NVRTC", || compile_ptx_with_opts(source.text, options))?.map_err(|error| {
         let log = match error {
@@ -62,9 +74,13 @@ pub(super) fn ptx(source: Source, capability: (i32, i32), cache: &KernelCache) -
         };
         LossError::Compile { source_name: source.name, log }
     })?;
-    let ptx = pinned(&ptx.to_src());
-    cache.store(&key, &ptx);
-    Ok(ptx)
+    let ptx = ptx.to_src();
+    let ptx = ptx.trim_end_matches('\0');
+    Ok(if capability <= MOST_CAPABILITY { pinned(ptx) } else { ptx.to_owned() })
+}
+
+fn architecture((major, minor): (i32, i32)) -> String {
+    format!("--gpu-architecture=compute_{major}{minor}")
 }
 
 /// Name of a cache entry: everything that the PTX depends on.
@@ -77,8 +93,11 @@ fn key(source: Source, architecture: &str, (major, minor): (i32, i32)) -> String
     hash.finalize().to_hex().to_string()
 }
 
-/// Version of NVRTC, if there is one.
-fn nvrtc_version() -> Result<(i32, i32), LossError> {
+/// Version of NVRTC.
+///
+/// # Errors
+/// [`LossError::CudaLibrary`] if there is none.
+pub fn nvrtc_version() -> Result<(i32, i32), LossError> {
     unpanicked("NVRTC", || {
         let (mut major, mut minor) = (0, 0);
         // SAFETY: writes two ints to valid addresses.
@@ -97,7 +116,7 @@ fn pinned(ptx: &str) -> String {
         (version > PTX_VERSION).then(|| format!(".version {}.{}", PTX_VERSION.0, PTX_VERSION.1))
     };
     let mut out = String::with_capacity(ptx.len());
-    for line in ptx.trim_end_matches('\0').lines() {
+    for line in ptx.lines() {
         out.push_str(lower(line).as_deref().unwrap_or(line));
         out.push('\n');
     }
@@ -110,7 +129,7 @@ mod tests {
 
     #[test]
     fn the_version_is_lowered_and_never_raised() {
-        assert_eq!(pinned("//\n.version 8.8\n.target sm_80\n\0"), "//\n.version 7.0\n.target sm_80\n");
+        assert_eq!(pinned("//\n.version 8.8\n.target sm_80\n"), "//\n.version 7.0\n.target sm_80\n");
         assert_eq!(pinned(".version 6.5\n"), ".version 6.5\n");
         assert_eq!(pinned(".version 10.1\n"), ".version 7.0\n");
     }
