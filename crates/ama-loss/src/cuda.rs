@@ -1,10 +1,11 @@
 //! The same on an NVIDIA GPU, through [`cudarc`]: on the caller's stream and the caller's memory.
 //!
-//! What [`cpu`](crate::cpu) does, answering to the same [`reference`](mod@crate::reference): log-probabilities from logits
-//! ([`Kernels::logp_forward`], `f32` or `bf16`, the entropy from the same read if wanted) and back, in place
-//! ([`Kernels::logp_backward_in_place`]); log-probabilities from hidden states and the head's weight without all logits
-//! ([`LinearLogp`]); sums over sequences ([`Kernels::segment_sum`]) and preference losses with their gradients, excess and
-//! clipping ([`Kernels::preference`]). [`CudaHead`] takes the processor's slices and gives slices back.
+//! What [`cpu`](crate::cpu) does, answering to the same [`reference`](mod@crate::reference): log-probabilities from
+//! logits ([`Kernels::logp_forward`], `f32` or `bf16`, the entropy from the same read if wanted) and back, in place
+//! ([`Kernels::logp_backward_in_place`]); log-probabilities from hidden states and the head's weight without all
+//! logits ([`LinearLogp`]); sums over sequences ([`Kernels::segment_sum`]) and preference losses with their
+//! gradients, excess and clipping ([`Kernels::preference`]). [`CudaHead`] takes the processor's slices and gives
+//! slices back.
 //!
 //! ```no_run
 //! use ama_loss::cuda::{self, CublasLt, IGNORED, KernelCache, Kernels, LinearLogp};
@@ -36,20 +37,21 @@
 //! ```
 //!
 //! # Streams
-//! A call enqueues its work on the stream that it is given (for [`LinearLogp`], the stream of its [`Gemm`]) and returns; results
-//! are there once the stream has got that far. cudarc's events order it with other streams that use the same slices.
+//! A call enqueues its work on the stream that it is given (for [`LinearLogp`], the stream of its [`Gemm`]) and
+//! returns; results are there once the stream has got that far. cudarc's events order it with other streams that use
+//! the same slices.
 //!
 //! # Memory of others
-//! Everything takes cudarc's views ([`CudaSlice::as_view`](cudarc::driver::CudaSlice::as_view)); [`borrowed`] makes one of a
-//! raw device pointer, so memory of candle, of another library or of C can be used in place.
+//! Everything takes cudarc's views ([`CudaSlice::as_view`](cudarc::driver::CudaSlice::as_view)); [`borrowed`] makes
+//! one of a raw device pointer, so memory of candle, of another library or of C can be used in place.
 //!
 //! # Errors
-//! No driver, no device, an old driver, full memory: a [`LossError`](crate::LossError), never a panic. Where cudarc panics (a
-//! library or a symbol that is missing), the panic is caught (needs `panic = "unwind"`, the default).
+//! No driver, no device, an old driver, full memory: a [`LossError`](crate::LossError), never a panic. Where cudarc
+//! panics (a library or a symbol that is missing), the panic is caught (needs `panic = "unwind"`, the default).
 //!
 //! # Compilation
-//! NVRTC compiles the kernels for the device when they are first loaded (about a second); [`KernelCache`] keeps the result
-//! on disk. Fast-math is off. The PTX asks for no more than compute capability 8.0 and a driver for CUDA 11.0.
+//! NVRTC compiles the kernels for the device when they are first loaded (about a second); [`KernelCache`] keeps the
+//! result on disk. Fast-math is off. The PTX asks for no more than compute capability 8.0 and a driver for CUDA 11.0.
 
 mod cache;
 mod compile;

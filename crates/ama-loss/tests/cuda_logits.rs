@@ -1,7 +1,7 @@
 //! Log-probabilities and gradients from logits on the device against `f64`: types, strides, alignments, hostile rows.
 
 #![cfg(feature = "cuda-tests")]
-#![allow(unsafe_code, reason = "one test borrows a raw pointer")]
+#![allow(unsafe_code, reason = "raw pointers and unset memory")]
 
 mod common;
 
@@ -342,4 +342,36 @@ fn a_raw_pointer_will_do() {
     drop(loan);
     assert!((down(&stream, &logp)[0] - 0.75f32.ln()).abs() < 1e-6);
     assert_eq!(down(&stream, &logits).len(), 4, "not freed");
+}
+
+/// Rows further apart than 32 bits count: an index that wraps around reads the first row again, or nothing.
+#[test]
+#[ignore = "takes 4 GiB on the device"]
+fn more_than_two_to_the_31_elements() {
+    let device = device();
+    let (kernels, stream) = (&device.kernels, device.stream());
+    let (vocab, stride) = (9, (1usize << 31) + 1);
+    let shape = LogitsShape { rows: 2, vocab, stride };
+    let host = uniform(3, 2 * vocab, 4.0);
+    let rows = narrow::<bf16>(&host);
+    // SAFETY: only the two rows are looked at, and they are written first.
+    let mut logits = unsafe { stream.alloc::<bf16>(stride + vocab) }.unwrap();
+    stream.memcpy_htod(&rows[..vocab], &mut logits.slice_mut(..vocab)).unwrap();
+    stream.memcpy_htod(&rows[vocab..], &mut logits.slice_mut(stride..)).unwrap();
+    let (targets, upstream) = (up(&stream, &[2u32, 5]), up(&stream, &[1f32, -2.0]));
+    let (mut logp, mut lse) = (up(&stream, &[0f32; 2]), up(&stream, &[0f32; 4]));
+    let mut out = LogpOut { logp: logp.as_view_mut(), lse: lse.as_view_mut(), entropy: None };
+    kernels.logp_forward(&stream, &logits.as_view(), &targets.as_view(), shape, IGNORED, &mut out).unwrap();
+    let (t, l, u) = (targets.as_view(), lse.as_view(), upstream.as_view());
+    let x = &mut logits.as_view_mut();
+    kernels.logp_backward_in_place(&stream, x, &t, &l, &u, shape, IGNORED).unwrap();
+    let seen = wide(&widen(&rows));
+    for (got, want) in down(&stream, &logp).iter().zip(reference::log_softmax_gather(&seen, &[2, 5], vocab)) {
+        assert!((f64::from(*got) - want).abs() < 2e-6, "{got} vs {want}");
+    }
+    let want = reference::log_softmax_gather_backward(&seen, &[2, 5], &[1.0, -2.0], vocab);
+    let got = [down(&stream, &logits.slice(..vocab)), down(&stream, &logits.slice(stride..))].concat();
+    for (got, want) in widen(&got).iter().zip(&want) {
+        assert!((f64::from(*got) - want).abs() <= want.abs() / 255.0 + 3e-7, "{got} vs {want}");
+    }
 }

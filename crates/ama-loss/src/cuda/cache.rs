@@ -1,8 +1,9 @@
 //! Compiled kernels on disk.
 //!
-//! One file per kernel source, options, architecture and compiler: `<hash of all that>.ptx`. Its first line holds the length and
-//! the hash of the rest, so a file that was cut off or changed is not believed. Files are written under another name, synced
-//! and renamed: a reader sees all of one or none, and two processes may write the same one at once.
+//! One file per kernel source, options, architecture and compiler: `<hash of all that>.ptx`. Its first line holds the
+//! length and the hash of the rest, so a file that was cut off or changed is not believed. Files are written under
+//! another name, synced and renamed: a reader sees all of one or none, and two processes may write the same one at
+//! once.
 
 use std::fs::{self, File};
 use std::io::{self, Write};

@@ -1,7 +1,8 @@
 // What every kernel of this folder stands on: types, bf16, 16-byte loads and stores, reductions over a block.
 //
-// Included by nothing: the Rust side joins this file and one `.cu` into the source of one module. It compiles with NVRTC
-// (C++17, no headers), with clang, and as host C++ after a header that defines CUDA_HOST_EMU and everything up to #endif.
+// Included by nothing: the Rust side joins this file and one `.cu` into the source of one module. It compiles with
+// NVRTC (C++17, no headers), with clang, and as host C++ after a header that defines CUDA_HOST_EMU and everything up
+// to #endif.
 //
 // Every kernel wants a one-dimensional grid of one-dimensional blocks whose size is a multiple of 32, at most 1024.
 
@@ -95,8 +96,8 @@ __device__ __forceinline__ bool is_aligned(const void* p) { return ((u64)p & 15u
 
 // ---- sums over a block ----
 
-// The sum of `value` over the block's threads, in thread 0; others get something else. Every thread must call it, at most
-// once in a kernel. The order of additions depends on the block size only.
+// The sum of `value` over the block's threads, in thread 0; others get something else. Every thread must call it, at
+// most once in a kernel. The order of additions depends on the block size only.
 __device__ __forceinline__ double block_sum(double value) {
   SHARED_ARRAY(double, of_warp, MAX_WARPS);
   for (u32 offset = WARP / 2u; offset > 0u; offset /= 2u) value += __shfl_xor_sync(ALL_LANES, value, (int)offset);

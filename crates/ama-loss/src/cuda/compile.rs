@@ -107,8 +107,8 @@ pub fn nvrtc_version() -> Result<(i32, i32), LossError> {
     .map_err(|error| LossError::CudaLibrary { name: "NVRTC", detail: error.to_string() })
 }
 
-/// The same PTX, declaring [`PTX_VERSION`]: NVRTC writes its own version, which drivers older than it refuse whatever the text
-/// uses. What ours uses is assembled under the lower version by the tests.
+/// The same PTX, declaring [`PTX_VERSION`]: NVRTC writes its own version, which drivers older than it refuse whatever
+/// the text uses. What ours uses is assembled under the lower version by the tests.
 fn pinned(ptx: &str) -> String {
     let lower = |line: &str| -> Option<String> {
         let (major, minor) = line.strip_prefix(".version ")?.trim().split_once('.')?;

@@ -1,7 +1,8 @@
-//! Opening a device, memory of others, and the one seam where cudarc's error codes and panics become errors of this crate.
+//! Opening a device, memory of others, and the one seam where cudarc's error codes and panics become errors of this
+//! crate.
 //!
-//! cudarc finds a library, or a function in it, when it is first used, and panics if it is missing. [`unpanicked`] catches that. (It
-//! could ask before, but not where another crate has cudarc link instead of load.)
+//! cudarc finds a library, or a function in it, when it is first used, and panics if it is missing. [`unpanicked`]
+//! catches that. (It could ask before, but not where another crate has cudarc link instead of load.)
 //!
 //! # Safety of this file
 //! The only call into the driver writes one int. [`borrowed`] passes its contract on to the caller.
@@ -127,8 +128,8 @@ pub struct Borrowed<T>(ManuallyDrop<CudaSlice<T>>);
 /// [`LossError::Driver`].
 ///
 /// # Safety
-/// `pointer` must be aligned for `T` and point to `len` valid elements on the stream's device, which nobody frees, and nobody
-/// else writes without ordering with the stream, as long as the result or work enqueued with it lives.
+/// `pointer` must be aligned for `T` and point to `len` valid elements on the stream's device, which nobody frees,
+/// and nobody else writes without ordering with the stream, as long as the result or work enqueued with it lives.
 pub unsafe fn borrowed<T>(
     stream: &Arc<CudaStream>,
     pointer: sys::CUdeviceptr,

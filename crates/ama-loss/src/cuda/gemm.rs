@@ -1,9 +1,9 @@
 //! Matrix products on the device: what [`LinearLogp`](super::LinearLogp) asks for, and cuBLASLt behind it.
 //!
 //! # Safety of this file
-//! cuBLASLt reads and writes what the layouts say. Every layout is made from a [`Matrix`] whose last element was shown to lie in its
-//! slice. Descriptors are destroyed exactly once, by their `Drop`; the workspace is used on one stream only, where products
-//! follow one another.
+//! cuBLASLt reads and writes what the layouts say. Every layout is made from a [`Matrix`] whose last element was
+//! shown to lie in its slice. Descriptors are destroyed exactly once, by their `Drop`; the workspace is used on one
+//! stream only, where products follow one another.
 #![allow(unsafe_code)]
 
 use std::ffi::c_void;
@@ -55,8 +55,8 @@ pub trait Gemm<T> {
     /// `dst = lhs rhs`, or `dst += lhs rhs` if `accumulate`. What `dst` held is not read otherwise.
     ///
     /// # Errors
-    /// [`LossError::Product`] for matrices that do not fit together, [`LossError::Length`] for slices that do not hold them,
-    /// and what the device has to say.
+    /// [`LossError::Product`] for matrices that do not fit together, [`LossError::Length`] for slices that do not
+    /// hold them, and what the device has to say.
     fn multiply(
         &self,
         dst: &mut MatrixMut<'_, f32>,
@@ -151,7 +151,8 @@ impl CublasLt {
         let stream = &self.stream;
         driver("entering the device's context", || stream.context().bind_to_thread())?;
         let product = || -> Result<(), CublasError> {
-            // cuBLASLt counts in columns: a stored row-major matrix is its transpose there, so dst^T = rhs^T lhs^T is asked for.
+            // cuBLASLt counts in columns: a stored row-major matrix is its transpose there, so dst^T = rhs^T lhs^T is
+            // asked for.
             let description = Description::new()?;
             description
                 .set(sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_TRANSA, rhs.transposed)?;
@@ -178,8 +179,9 @@ impl CublasLt {
                 )
             }?;
             let (alpha, beta) = (1f32, if accumulate { 1f32 } else { 0f32 });
-            // SAFETY: the layouts lie in their slices (checked above), which the guards keep ordered with other streams; scalars
-            // are `f32` as the description says and are read before the call returns; the workspace holds what it says.
+            // SAFETY: the layouts lie in their slices (checked above), which the guards keep ordered with other
+            // streams; scalars are `f32` as the description says and are read before the call returns; the workspace
+            // holds what it says.
             unsafe {
                 result::matmul(
                     self.handle.0,

@@ -1,4 +1,5 @@
-//! What every launch checks and chooses: where slices lie, how large the grid and its blocks are, which arguments it has.
+//! What every launch checks and chooses: where slices lie, how large the grid and its blocks are, which arguments it
+//! has.
 //!
 //! # Safety of this file
 //! [`Launch::run`] passes its contract on to the caller.
@@ -76,7 +77,8 @@ impl<'a> Launch<'a> {
     /// Enqueues the kernel.
     ///
     /// # Safety
-    /// The arguments must be those of the kernel, in order, and the kernel must touch no element that its slices lack.
+    /// The arguments must be those of the kernel, in order, and the kernel must touch no element that its slices
+    /// lack.
     pub(super) unsafe fn run(mut self, doing: &'static str, config: LaunchConfig) -> Result<(), LossError> {
         #[cfg(feature = "cuda-tests")]
         assert_signature(self.function, &self.bytes);

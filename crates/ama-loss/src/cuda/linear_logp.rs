@@ -1,4 +1,5 @@
-//! Log-probabilities of targets from hidden states on the device: linear layer, log-softmax and gather, without all logits.
+//! Log-probabilities of targets from hidden states on the device: linear layer, log-softmax and gather, without all
+//! logits.
 //!
 //! The equations of [`cpu::LinearLogp`](crate::cpu::LinearLogp). Logits exist for some rows at a time, all of the
 //! vocabulary, under a budget of bytes ([`HeadPlan`]); the backward pass computes them again from `H` and `W`.
@@ -9,8 +10,8 @@
 //! ```
 //!
 //! # Numerics
-//! Operands `f32` or `bf16`, logits and all sums `f32`. With `bf16` operands the gradient of the logits is rounded to `bf16` for its
-//! products, as an autograd of a `bf16` model does; the softmax before that is not.
+//! Operands `f32` or `bf16`, logits and all sums `f32`. With `bf16` operands the gradient of the logits is rounded to
+//! `bf16` for its products, as an autograd of a `bf16` model does; the softmax before that is not.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,8 +27,8 @@ use super::memory::Tracked;
 use crate::error::{check_some, elements};
 use crate::{HeadShape, LogitsShape, LossError};
 
-/// Rows of logits start at multiples of this many elements if memory allows: 16 bytes of `bf16`, which wide loads and tensor
-/// cores want.
+/// Rows of logits start at multiples of this many elements if memory allows: 16 bytes of `bf16`, which wide loads and
+/// tensor cores want.
 const ROW_ALIGN: usize = 8;
 
 /// How many rows' logits exist at a time, and what that takes.
@@ -44,8 +45,8 @@ pub struct HeadPlan {
 }
 
 impl HeadPlan {
-    /// The most rows whose logits, and gradient of logits where it does not take their place, fit `budget_bytes`; one at least.
-    /// Never more bytes than with all rows at a time and no padding.
+    /// The most rows whose logits, and gradient of logits where it does not take their place, fit `budget_bytes`; one
+    /// at least. Never more bytes than with all rows at a time and no padding.
     ///
     /// # Errors
     /// [`LossError::Empty`] for a size of 0, [`LossError::Overflow`], [`LossError::TooMany`].
@@ -195,8 +196,8 @@ pub struct LinearLogp<'a, T> {
     pub targets: CudaView<'a, u32>,
     /// Sizes.
     pub shape: HeadShape,
-    /// Mark of rows without a target, see [`IGNORED`](super::IGNORED). Their logits are computed and not looked at: leave such rows
-    /// out where it is easy.
+    /// Mark of rows without a target, see [`IGNORED`](super::IGNORED). Their logits are computed and not looked at:
+    /// leave such rows out where it is easy.
     pub ignored: u32,
     /// Most bytes of logits and their gradient that may exist at a time, unless one row takes more (256 MiB is a good
     /// value: products of a few hundred rows keep a GPU busy).

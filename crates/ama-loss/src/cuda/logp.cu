@@ -5,14 +5,14 @@
 //   dx_ij  = g_i (1[j = t_i] - e^(x_ij - lse_i)),  g_i = d loss / d logp_i
 //
 // One block is one row. The forward pass reads the row once: maximum and sum run together (online softmax, Milakov &
-// Gimelshein 2018, arXiv 1805.02867), and so does sum (x - max) e^(x - max) if the entropy is wanted. `lse` stays the pair
-// (max, ln sum e^(x - max)): one f32 would cost |lse| 6e-8 of log-probability and gradient. The backward pass reads the row
-// once and writes it once; `d_logits` may be `logits` itself. At the target the gradient is -g expm1(x - lse), exact also
-// when the model is almost certain.
+// Gimelshein 2018, arXiv 1805.02867), and so does sum (x - max) e^(x - max) if the entropy is wanted. `lse` stays the
+// pair (max, ln sum e^(x - max)): one f32 would cost |lse| 6e-8 of log-probability and gradient. The backward pass
+// reads the row once and writes it once; `d_logits` may be `logits` itself. At the target the gradient is
+// -g expm1(x - lse), without the cancellation of 1 - e^(x - lse).
 //
-// A row with NaN or +inf, or of -inf only, gets NaN (log-probability, entropy, gradient); other rows do not notice. Single
-// logits of -inf are tokens of probability 0. A target outside of the vocabulary gets NaN and reads nothing. A row whose
-// target is `ignored` gets 0 everywhere, and reads nothing; nor does the gradient of a row with g = 0.
+// A row with NaN or +inf, or of -inf only, gets NaN (log-probability, entropy, gradient); other rows do not notice.
+// Single logits of -inf are tokens of probability 0. A target outside of the vocabulary gets NaN and reads nothing. A
+// row whose target is `ignored` gets 0 everywhere, and reads nothing; nor does the gradient of a row with g = 0.
 //
 // Parameters (sizes in elements):
 //   logits    [rows] rows of `vocab`, `stride` apart (stride >= vocab); what lies between rows is never touched

@@ -1,9 +1,9 @@
 //! Log-probabilities of targets from logits on the device; see `logp.cu` for equations, numerics and parameters.
 //!
 //! # Safety of this file
-//! Each launch passes exactly the parameters of its kernel, in order: pointers as views, sizes as `u32`, strides as `u64`. The
-//! kernel touches the elements that its comment names, which the checks before the launch have shown to exist; targets that
-//! are no tokens of the vocabulary are not followed.
+//! Each launch passes exactly the parameters of its kernel, in order: pointers as views, sizes as `u32`, strides as
+//! `u64`. The kernel touches the elements that its comment names, which the checks before the launch have shown to
+//! exist; targets that are no tokens of the vocabulary are not followed.
 #![allow(unsafe_code)]
 
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use super::kernels::Kernels;
 use super::launch::{Launch, check_device, check_slice, per_row, size};
 use crate::{LogitsShape, LossError};
 
-/// The customary mark of a row without a target: log-probability 0, no gradient, its logits are not read. Hugging Face's
-/// `-100` is `-100i32 as u32`.
+/// The customary mark of a row without a target: log-probability 0, no gradient, its logits are not read. Hugging
+/// Face's `-100` is `-100i32 as u32`.
 pub const IGNORED: u32 = u32::MAX;
 
 /// Types of logits: `f32` and `bf16`.
@@ -82,8 +82,8 @@ pub struct LogpOut<'a> {
 impl Kernels {
     /// `log_softmax(logits)[target]` of every row; reads each logit once.
     ///
-    /// A row with NaN or `+inf`, or of `-inf` only, or with a target outside of the vocabulary, gets NaN; the other rows do not
-    /// notice. (On the device the targets cannot be looked at beforehand.)
+    /// A row with NaN or `+inf`, or of `-inf` only, or with a target outside of the vocabulary, gets NaN; the other
+    /// rows do not notice. (On the device the targets cannot be looked at beforehand.)
     ///
     /// # Shapes
     /// `logits` as `shape` says, `targets` `[rows]`, each below `vocab` or `ignored`.
@@ -118,8 +118,8 @@ impl Kernels {
             launch.arg(entropy);
         }
         launch.arg(&rows).arg(&vocab).arg(&stride).arg(&ignored);
-        // SAFETY: `ama_logp_forward_*(logits, targets, logp, lse, rows, vocab, stride, ignored)`, with `entropy` after `lse` in
-        // `ama_logp_entropy_forward_*`; lengths were checked above.
+        // SAFETY: `ama_logp_forward_*(logits, targets, logp, lse, rows, vocab, stride, ignored)`, with `entropy`
+        // after `lse` in `ama_logp_entropy_forward_*`; lengths were checked above.
         unsafe { launch.run("computing log-probabilities", per_row::<T>(rows, vocab)) }
     }
 
@@ -128,8 +128,8 @@ impl Kernels {
     /// Ignored rows and rows whose upstream gradient is 0 are not read; their gradient is 0.
     ///
     /// # Shapes
-    /// `logits`, `d_logits` as `shape` says; `targets`, `upstream` (`d loss / d logp`) `[rows]`; `lse` `[rows][2]`, of the
-    /// forward pass.
+    /// `logits`, `d_logits` as `shape` says; `targets`, `upstream` (`d loss / d logp`) `[rows]`; `lse` `[rows][2]`,
+    /// of the forward pass.
     ///
     /// # Errors
     /// As [`logp_forward`](Self::logp_forward).
@@ -153,8 +153,8 @@ impl Kernels {
         let mut launch = Launch::new(stream, G::backward(self));
         launch.arg(logits).arg(targets).arg(lse).arg(upstream).arg(d_logits);
         launch.arg(&rows).arg(&vocab).arg(&stride).arg(&stride).arg(&ignored);
-        // SAFETY: `ama_logp_backward_*(logits, targets, lse, upstream, d_logits, rows, vocab, stride, d_stride, ignored)`;
-        // lengths were checked above.
+        // SAFETY: `ama_logp_backward_*(logits, targets, lse, upstream, d_logits, rows, vocab, stride, d_stride,
+        // ignored)`; lengths were checked above.
         unsafe { launch.run("computing the gradient of logits", per_row::<G>(rows, vocab)) }
     }
 
@@ -180,8 +180,8 @@ impl Kernels {
         let mut launch = Launch::new(stream, T::backward(self));
         launch.arg(&pointer).arg(targets).arg(lse).arg(upstream).arg(&pointer);
         launch.arg(&rows).arg(&vocab).arg(&stride).arg(&stride).arg(&ignored);
-        // SAFETY: the parameters of `ama_logp_backward_*`, as above. `d_logits` may be `logits`: a thread reads an element, and
-        // the target's besides its own, before it alone writes it, and types and strides are the same.
+        // SAFETY: the parameters of `ama_logp_backward_*`, as above. `d_logits` may be `logits`: a thread reads an
+        // element, and the target's besides its own, before it alone writes it, and types and strides are the same.
         unsafe { launch.run("computing the gradient of logits", per_row::<T>(rows, vocab)) }
     }
 

@@ -1,8 +1,8 @@
 //! Device memory that this crate allocates, and the ledger of it.
 //!
 //! # Safety of this file
-//! Memory is handed out unset. It is numbers only ([`Number`]), for which every pattern of bits is a value, and lies on the
-//! device, where the compiler assumes nothing about it.
+//! Memory is handed out unset. It is numbers only ([`Number`]), for which every pattern of bits is a value, and lies
+//! on the device, where the compiler assumes nothing about it.
 #![allow(unsafe_code)]
 
 use std::ops::{Deref, DerefMut};

@@ -13,8 +13,8 @@
 //            loss - cached                 UNCLIPPED
 //            max(loss - cached, 0)         CLIPPED; at or below 0 the pair gives no gradient if clip_gradient is not 0
 //
-// NaN in gives NaN out: a NaN excess is neither clipped nor does it stop the gradient. All f64: a pair is a handful of
-// scalars, and which pairs are clipped should not depend on the device.
+// NaN in gives NaN out: a NaN excess is neither clipped nor does it stop the gradient. All f64: a pair is a handful
+// of scalars, and which pairs are clipped should not depend on the device.
 //
 // Parameters, each array [pairs]:
 //   chosen, rejected, ref_chosen, ref_rejected   nats

@@ -36,7 +36,8 @@ pub struct PairArrays<'a> {
     pub weight: Option<CudaView<'a, f64>>,
 }
 
-/// What is made of a pair's loss and a cached one, `[pairs]` in nats (AutoMixAlign, arXiv 2506.00569: the specialist's).
+/// What is made of a pair's loss and a cached one, `[pairs]` in nats (AutoMixAlign, arXiv 2506.00569: the
+/// specialist's).
 #[derive(Debug)]
 pub enum Excess<'a> {
     /// The loss itself.
@@ -68,8 +69,8 @@ pub struct PairLosses {
     pub rejected_reward: Tracked<f64>,
     /// As [`Excess`] says, nats.
     pub excess: Tracked<f64>,
-    /// `[2 pairs]`: weight times derivative of the loss with respect to the chosen completions, then the rejected ones;
-    /// 0 for clipped pairs.
+    /// `[2 pairs]`: weight times derivative of the loss with respect to the chosen completions, then the rejected
+    /// ones; 0 for clipped pairs.
     pub d_sums: Tracked<f64>,
 }
 
@@ -131,9 +132,10 @@ impl Kernels {
         launch.arg(&mut *out.rejected_reward).arg(&mut *out.excess).arg(&mut d_chosen).arg(&mut d_rejected);
         launch.arg(&count).arg(&kind).arg(&beta).arg(&label_smoothing).arg(&sft_weight);
         launch.arg(&mode).arg(&clip_gradient);
-        // SAFETY: `ama_preference_f64(chosen, rejected, ref_chosen, ref_rejected, chosen_tokens, rejected_tokens, cached, weight,
-        // loss, margin, chosen_reward, rejected_reward, excess, d_chosen, d_rejected, pairs, kind, beta, label_smoothing,
-        // sft_weight, mode, clip_gradient)`. `weight` may be null, and `cached` with mode RAW, which has none here.
+        // SAFETY: `ama_preference_f64(chosen, rejected, ref_chosen, ref_rejected, chosen_tokens, rejected_tokens,
+        // cached, weight, loss, margin, chosen_reward, rejected_reward, excess, d_chosen, d_rejected, pairs, kind,
+        // beta, label_smoothing, sft_weight, mode, clip_gradient)`. `weight` may be null, and `cached` with mode RAW,
+        // which has none here.
         unsafe { launch.run("computing preference losses", per_element(count, THREADS)) }?;
         Ok(out)
     }

@@ -3,8 +3,8 @@
 //   sum_s = sum_{i = offsets[s]}^{offsets[s + 1] - 1} x_i
 //
 // Two stages, no atomics: `piece` adds up PIECE rows of one sequence per block, `total` a sequence's pieces in order.
-// Pieces count from the sequence's own start, so a sequence's sum is the same wherever in the batch it lies. Sums are f64:
-// log-probabilities of a long sequence add up to thousands of nats, their differences matter at 1e-4.
+// Pieces count from the sequence's own start, so a sequence's sum is the same wherever in the batch it lies. Sums are
+// f64: log-probabilities of a long sequence add up to thousands of nats, their differences matter at 1e-4.
 //
 // Parameters:
 //   values     [rows]

@@ -1,8 +1,8 @@
 //! Sums over sequences of rows, and the way back; see `segment_sum.cu`.
 //!
 //! # Safety of this file
-//! Each launch passes exactly the parameters of its kernel, in order. [`Segments`] holds offsets that were checked on the
-//! processor: they do not decrease and stay within `rows`, and no sequence has more pieces than are counted.
+//! Each launch passes exactly the parameters of its kernel, in order. [`Segments`] holds offsets that were checked on
+//! the processor: they do not decrease and stay within `rows`, and no sequence has more pieces than are counted.
 #![allow(unsafe_code)]
 
 use std::sync::Arc;
@@ -78,7 +78,8 @@ impl Segments {
 }
 
 impl Kernels {
-    /// Sum of every sequence's `values`, in `f64`; bit for bit the same in every run, wherever in the batch a sequence lies.
+    /// Sum of every sequence's `values`, in `f64`; bit for bit the same in every run, wherever in the batch a
+    /// sequence lies.
     ///
     /// # Shapes
     /// `values` `[rows]`, `sums` `[sequences]`.
