@@ -111,13 +111,15 @@ const MAY_PASS: &[&str] = &[
     "cuGetExportTable",
     "cuGetErrorName",
     "cuGetErrorString",
-    // Only compares argument lists with the signature, where there is such a call at all.
-    "cuFuncGetParamInfo",
     // The last ones of these come from destructors.
     "cuCtxGetCurrent",
     "cuCtxSetCurrent",
     "cuStreamWaitEvent",
 ];
+
+/// Calls whose failure leaves memory behind: those that free it, and, in cudarc, those that come between an
+/// allocation and the slice that owns it.
+const MAY_LEAK: &[&str] = &["cuMemFree", "cuDevicePrimaryCtxRelease", "cuEventCreate"];
 
 #[test]
 #[ignore = "needs the stand-in driver of ama-cuda-standin on the library path"]
@@ -138,6 +140,9 @@ fn every_call_can_fail() {
     }
     let folder = std::env::temp_dir().join(format!("ama-cuda-faults-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
+    // The first run compiles and fills the cache of kernels; the second makes the calls that the others make.
+    let (success, said, ..) = child(&folder, "");
+    assert!(success, "{said}");
     let (success, said, log, report) = child(&folder, "");
     assert!(success && said.contains("outcome: fine"), "{said}");
     assert!(report.contains("\"problems\":0,"), "{report}\n{said}");
@@ -149,6 +154,10 @@ fn every_call_can_fail() {
 
     let mut wrong = Vec::new();
     for (name, count) in &calls {
+        // Only debug builds call it, to assert that argument lists have the sizes of the signature.
+        if name == "cuFuncGetParamInfo" {
+            continue;
+        }
         let code = match name.as_str() {
             name if name.starts_with("cublasLt") => 13,
             name if name.starts_with("cuMemAlloc") => 2,
@@ -165,18 +174,8 @@ fn every_call_can_fail() {
             } else if outcome == "fine" && !passes {
                 wrong.push(format!("{fail}: nobody noticed"));
             }
-            let frees = [
-                "cuMemFree",
-                "cuDevicePrimaryCtx",
-                "cuModuleUnload",
-                "cublasLt",
-                "cuEventDestroy",
-                "cuStreamDestroy",
-            ];
-            if !frees.iter().any(|call| name.starts_with(call))
-                && report.contains("\"leaked_bytes\"")
-                && !report.contains("\"leaked_bytes\":0,")
-            {
+            let leaks = report.contains("\"leaked_bytes\"") && !report.contains("\"leaked_bytes\":0,");
+            if leaks && !MAY_LEAK.iter().any(|call| name.starts_with(call)) {
                 wrong.push(format!("{fail}: device memory was left behind: {report}"));
             }
         }

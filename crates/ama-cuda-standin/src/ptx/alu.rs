@@ -188,7 +188,7 @@ fn integer(name: &str) -> Option<Alu> {
         }
         "mad.hi.u32" => {
             alu!(|a: u32, b: u32, c: u32| -> u32 {
-                ((u64::from(a) * u64::from(b) >> 32) as u32).wrapping_add(c)
+                (((u64::from(a) * u64::from(b)) >> 32) as u32).wrapping_add(c)
             })
         }
         "mad.wide.u16" => {
@@ -361,22 +361,21 @@ pub(crate) fn comparison(cmp: &str, ty: &str) -> Option<(Compare, File)> {
         }};
     }
     // Plain comparisons of floats fail on NaN, the `u` ones hold.
-    #[allow(clippy::neg_cmp_op_on_partial_ord)] // reason: `!(a < b)` is the meaning of `geu`
     macro_rules! partial {
         ($T:ty) => {{
             let run: Compare = match cmp {
                 "eq" => |r, a, b| compare(r, a, b, |a: $T, b: $T| a == b),
-                "ne" => |r, a, b| compare(r, a, b, |a: $T, b: $T| a < b || a > b),
+                "ne" => |r, a, b| compare(r, a, b, |a: $T, b: $T| a != b && !a.is_nan() && !b.is_nan()),
                 "lt" => |r, a, b| compare(r, a, b, |a: $T, b: $T| a < b),
                 "le" => |r, a, b| compare(r, a, b, |a: $T, b: $T| a <= b),
                 "gt" => |r, a, b| compare(r, a, b, |a: $T, b: $T| a > b),
                 "ge" => |r, a, b| compare(r, a, b, |a: $T, b: $T| a >= b),
-                "equ" => |r, a, b| compare(r, a, b, |a: $T, b: $T| !(a < b || a > b)),
+                "equ" => |r, a, b| compare(r, a, b, |a: $T, b: $T| a == b || a.is_nan() || b.is_nan()),
                 "neu" => |r, a, b| compare(r, a, b, |a: $T, b: $T| a != b),
-                "ltu" => |r, a, b| compare(r, a, b, |a: $T, b: $T| !(a >= b)),
-                "leu" => |r, a, b| compare(r, a, b, |a: $T, b: $T| !(a > b)),
-                "gtu" => |r, a, b| compare(r, a, b, |a: $T, b: $T| !(a <= b)),
-                "geu" => |r, a, b| compare(r, a, b, |a: $T, b: $T| !(a < b)),
+                "ltu" => |r, a, b| compare(r, a, b, |a: $T, b: $T| a < b || a.is_nan() || b.is_nan()),
+                "leu" => |r, a, b| compare(r, a, b, |a: $T, b: $T| a <= b || a.is_nan() || b.is_nan()),
+                "gtu" => |r, a, b| compare(r, a, b, |a: $T, b: $T| a > b || a.is_nan() || b.is_nan()),
+                "geu" => |r, a, b| compare(r, a, b, |a: $T, b: $T| a >= b || a.is_nan() || b.is_nan()),
                 "num" => |r, a, b| compare(r, a, b, |a: $T, b: $T| !a.is_nan() && !b.is_nan()),
                 "nan" => |r, a, b| compare(r, a, b, |a: $T, b: $T| a.is_nan() || b.is_nan()),
                 _ => return None,
