@@ -345,7 +345,7 @@ impl Product {
                     s.problem(&format!("cublasLtMatmul: {name} of {length} bytes at {:#x}: {blame}", at[i]));
                     return Err(EXECUTION_FAILED);
                 }
-                if at[i] % align[i].max(bytes) != 0 {
+                if !at[i].is_multiple_of(align[i].max(bytes)) {
                     s.problem(&format!(
                         "cublasLtMatmul: {name} at {:#x} is not aligned to the {} bytes that the heuristic was told",
                         at[i], align[i]

@@ -144,7 +144,7 @@ fn integers_of_other_widths() {
     check("add.s64", "ddd", pair, |a, b, _| a.wrapping_add(b));
     check("sub.s64", "ddd", pair, |a, b, _| a.wrapping_sub(b));
     check("mul.lo.s64", "ddd", pair, |a, b, _| a.wrapping_mul(b));
-    check("mul.hi.u64", "ddd", pair, |a, b, _| (u128::from(a) * u128::from(b) >> 64) as u64);
+    check("mul.hi.u64", "ddd", pair, |a, b, _| ((u128::from(a) * u128::from(b)) >> 64) as u64);
     check("div.u64", "ddd", pair, |a, b, _| a / b);
     check("rem.s64", "ddd", pair, |a, b, _| (a as i64).wrapping_rem(b as i64) as u64);
     check("min.s64", "ddd", pair, |a, b, _| (a as i64).min(b as i64) as u64);

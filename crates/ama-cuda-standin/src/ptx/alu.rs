@@ -60,19 +60,25 @@ macro_rules! float {
     };
 }
 
-/// An approximate function of one `f32`: its best value in `f64`, shifted by the run's pattern.
+/// An approximate function of one `f32`: its best value, shifted by the run's pattern except where PTX's manual lists
+/// an exact result (zeros, infinities and NaN are never shifted; what else is exact is said here).
 macro_rules! approx {
     (|$a:ident| $body:expr) => {
+        approx!(|$a| $body, exact: false)
+    };
+    (|$a:ident| $body:expr, exact: $exact:expr) => {
         Alu {
             run: |r, x, m| {
                 let approx = r.approx;
-                op1(r, x, m, |$a: f32| -> f32 { approx.shift($body, u64::from($a.to_bits())) });
+                op1(r, x, m, |$a: f32| -> f32 {
+                    if $exact { $body } else { approx.shift($body, u64::from($a.to_bits())) }
+                });
             },
             flushed: |r, x, m| {
                 let approx = r.approx;
                 op1(r, x, m, |$a: f32| -> f32 {
                     let $a = $a.flush();
-                    approx.shift($body, u64::from($a.to_bits())).flush()
+                    if $exact { $body } else { approx.shift($body, u64::from($a.to_bits())).flush() }
                 });
             },
             to: File::Word,
@@ -182,7 +188,7 @@ fn integer(name: &str) -> Option<Alu> {
         }
         "mad.hi.u32" => {
             alu!(|a: u32, b: u32, c: u32| -> u32 {
-                ((u64::from(a) * u64::from(b) >> 32) as u32).wrapping_add(c)
+                (((u64::from(a) * u64::from(b)) >> 32) as u32).wrapping_add(c)
             })
         }
         "mad.wide.u16" => {
@@ -292,29 +298,16 @@ fn single(name: &str) -> Option<Alu> {
         "abs.f32" => float!(|a| a.abs()),
         // The sign comes from the first operand.
         "copysign.f32" => float!(|a, b| b.copysign(a)),
-        // NaN only if both are; -0 counts as less than +0.
-        "min.f32" => float!(|a, b| if a == b && b.is_sign_negative() {
-            b
-        } else if a == b {
-            a
-        } else {
-            a.min(b)
-        }),
-        "max.f32" => float!(|a, b| if a == b && b.is_sign_positive() {
-            b
-        } else if a == b {
-            a
-        } else {
-            a.max(b)
-        }),
+        "min.f32" => float!(|a, b| least(a, b)),
+        "max.f32" => float!(|a, b| -least(-a, -b)),
         "min.NaN.f32" => float!(|a, b| if a.is_nan() || b.is_nan() { f32::NAN } else { least(a, b) }),
-        "max.NaN.f32" => float!(|a, b| if a.is_nan() || b.is_nan() { f32::NAN } else { a.max(b) }),
+        "max.NaN.f32" => float!(|a, b| if a.is_nan() || b.is_nan() { f32::NAN } else { -least(-a, -b) }),
         "testp.finite.f32" => alu!(|a: f32| -> bool { a.is_finite() }),
         "testp.infinite.f32" => alu!(|a: f32| -> bool { a.is_infinite() }),
         "testp.number.f32" => alu!(|a: f32| -> bool { !a.is_nan() }),
         "testp.notanumber.f32" => alu!(|a: f32| -> bool { a.is_nan() }),
         "sat.f32" => float!(|a| saturate(a)),
-        "ex2.approx.f32" => approx!(|a| float::exp2(a)),
+        "ex2.approx.f32" => approx!(|a| float::exp2(a), exact: a == 0.0),
         "lg2.approx.f32" => approx!(|a| f64::from(a).log2() as f32),
         "rcp.approx.f32" => approx!(|a| 1.0 / a),
         "sqrt.approx.f32" => approx!(|a| a.sqrt()),
@@ -339,28 +332,8 @@ fn double(name: &str) -> Option<Alu> {
         "neg.f64" => alu!(|a: f64| -> f64 { -a }),
         "abs.f64" => alu!(|a: f64| -> f64 { a.abs() }),
         "copysign.f64" => alu!(|a: f64, b: f64| -> f64 { b.copysign(a) }),
-        "min.f64" => {
-            alu!(|a: f64, b: f64| -> f64 {
-                if a == b && b.is_sign_negative() {
-                    b
-                } else if a == b {
-                    a
-                } else {
-                    a.min(b)
-                }
-            })
-        }
-        "max.f64" => {
-            alu!(|a: f64, b: f64| -> f64 {
-                if a == b && b.is_sign_positive() {
-                    b
-                } else if a == b {
-                    a
-                } else {
-                    a.max(b)
-                }
-            })
-        }
+        "min.f64" => alu!(|a: f64, b: f64| -> f64 { least_double(a, b) }),
+        "max.f64" => alu!(|a: f64, b: f64| -> f64 { -least_double(-a, -b) }),
         // The device keeps only the upper word (the lower is zero); callers refine it by Newton steps.
         "rcp.approx.f64" => alu!(|a: f64| -> f64 { upper(1.0 / a) }),
         "rsqrt.approx.f64" => alu!(|a: f64| -> f64 { upper(a.sqrt().recip()) }),
@@ -388,22 +361,21 @@ pub(crate) fn comparison(cmp: &str, ty: &str) -> Option<(Compare, File)> {
         }};
     }
     // Plain comparisons of floats fail on NaN, the `u` ones hold.
-    #[allow(clippy::neg_cmp_op_on_partial_ord)] // reason: `!(a < b)` is the meaning of `geu`
     macro_rules! partial {
         ($T:ty) => {{
             let run: Compare = match cmp {
                 "eq" => |r, a, b| compare(r, a, b, |a: $T, b: $T| a == b),
-                "ne" => |r, a, b| compare(r, a, b, |a: $T, b: $T| a < b || a > b),
+                "ne" => |r, a, b| compare(r, a, b, |a: $T, b: $T| a != b && !a.is_nan() && !b.is_nan()),
                 "lt" => |r, a, b| compare(r, a, b, |a: $T, b: $T| a < b),
                 "le" => |r, a, b| compare(r, a, b, |a: $T, b: $T| a <= b),
                 "gt" => |r, a, b| compare(r, a, b, |a: $T, b: $T| a > b),
                 "ge" => |r, a, b| compare(r, a, b, |a: $T, b: $T| a >= b),
-                "equ" => |r, a, b| compare(r, a, b, |a: $T, b: $T| !(a < b || a > b)),
+                "equ" => |r, a, b| compare(r, a, b, |a: $T, b: $T| a == b || a.is_nan() || b.is_nan()),
                 "neu" => |r, a, b| compare(r, a, b, |a: $T, b: $T| a != b),
-                "ltu" => |r, a, b| compare(r, a, b, |a: $T, b: $T| !(a >= b)),
-                "leu" => |r, a, b| compare(r, a, b, |a: $T, b: $T| !(a > b)),
-                "gtu" => |r, a, b| compare(r, a, b, |a: $T, b: $T| !(a <= b)),
-                "geu" => |r, a, b| compare(r, a, b, |a: $T, b: $T| !(a < b)),
+                "ltu" => |r, a, b| compare(r, a, b, |a: $T, b: $T| a < b || a.is_nan() || b.is_nan()),
+                "leu" => |r, a, b| compare(r, a, b, |a: $T, b: $T| a <= b || a.is_nan() || b.is_nan()),
+                "gtu" => |r, a, b| compare(r, a, b, |a: $T, b: $T| a > b || a.is_nan() || b.is_nan()),
+                "geu" => |r, a, b| compare(r, a, b, |a: $T, b: $T| a >= b || a.is_nan() || b.is_nan()),
                 "num" => |r, a, b| compare(r, a, b, |a: $T, b: $T| !a.is_nan() && !b.is_nan()),
                 "nan" => |r, a, b| compare(r, a, b, |a: $T, b: $T| a.is_nan() || b.is_nan()),
                 _ => return None,
@@ -431,6 +403,16 @@ fn add_directed(a: f32, b: f32, towards: Towards) -> f32 {
 
 fn mul_directed(a: f32, b: f32, towards: Towards) -> f32 {
     directed(f64::from(a) * f64::from(b), 0.0, towards)
+}
+
+/// The smaller, NaN only if both are; -0 counts as less than +0.
+fn least(a: f32, b: f32) -> f32 {
+    if a < b || b.is_nan() || (a == b && a.is_sign_negative()) { a } else { b }
+}
+
+/// As [`least`].
+fn least_double(a: f64, b: f64) -> f64 {
+    if a < b || b.is_nan() || (a == b && a.is_sign_negative()) { a } else { b }
 }
 
 /// `.sat`: into `[0, 1]`, NaN to zero.

@@ -143,18 +143,18 @@ impl Convert {
     #[inline(always)]
     fn one(&self, bits: u64) -> u64 {
         match self.from {
-            Number::Int { bits: width, signed } => self.from_int(extend(bits, width, signed)),
-            Number::F64 => self.from_float(f64::from_bits(bits)),
+            Number::Int { bits: width, signed } => self.of_int(extend(bits, width, signed)),
+            Number::F64 => self.of_float(f64::from_bits(bits)),
             Number::F32 => {
                 let x = f32::from_bits(bits as u32);
-                self.from_float(f64::from(if self.flush { x.flush() } else { x }))
+                self.of_float(f64::from(if self.flush { x.flush() } else { x }))
             }
-            Number::Bf16 => self.from_float(f64::from(bf16_to_f32(bits as u16))),
-            Number::F16 => self.from_float(f64::from(f16_to_f32(bits as u16))),
+            Number::Bf16 => self.of_float(f64::from(bf16_to_f32(bits as u16))),
+            Number::F16 => self.of_float(f64::from(f16_to_f32(bits as u16))),
         }
     }
 
-    fn from_int(&self, x: i128) -> u64 {
+    fn of_int(&self, x: i128) -> u64 {
         match self.to {
             Number::Int { bits, signed } => {
                 let x = if self.saturate { x.clamp(lowest(bits, signed), highest(bits, signed)) } else { x };
@@ -174,7 +174,7 @@ impl Convert {
         }
     }
 
-    fn from_float(&self, x: f64) -> u64 {
+    fn of_float(&self, x: f64) -> u64 {
         let x = match self.rounding {
             Rounding::IntNearest => x.round_ties_even(),
             Rounding::IntZero => x.trunc(),

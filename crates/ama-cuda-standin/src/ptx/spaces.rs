@@ -188,7 +188,7 @@ impl<'a> Spaces<'a> {
         bytes: u64,
         from: From,
     ) -> Result<&'b mut [u8], Bad> {
-        if address % bytes != 0 {
+        if !address.is_multiple_of(bytes) {
             return Err(Bad::Misaligned);
         }
         match space {

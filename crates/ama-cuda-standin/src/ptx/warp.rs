@@ -138,7 +138,7 @@ impl Warp {
             let draw = super::float::mix(run.seed ^ run.executed) as usize;
             match some.len() {
                 0 => return None,
-                n if draw % 3 == 0 => some[draw / 3 % n],
+                n if draw.is_multiple_of(3) => some[draw / 3 % n],
                 _ => *some.iter().min()?,
             }
         } else {
