@@ -6,6 +6,7 @@
 
 mod bench;
 mod ci;
+mod cuda_check;
 mod datasets;
 mod experiment;
 mod pipeline;
@@ -32,6 +33,8 @@ enum Task {
     Experiment(experiment::Options),
     /// Measure `ama` side by side with PyTorch and TRL, and write a table
     Bench(bench::Options),
+    /// The CUDA kernels as far as a machine without a GPU can prove them, rung by rung, as a table
+    CudaCheck(cuda_check::Options),
     /// Check the layout rules: arrows between crates, file sizes, READMEs, examples, CHANGELOG
     Tidy,
     /// Everything that continuous integration checks, cheapest first
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Task::Datasets(options) => datasets::run(&options),
         Task::Experiment(options) => experiment::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::CudaCheck(options) => cuda_check::run(&options),
         Task::Tidy => ci::tidy(),
         Task::Ci(options) => ci::run(&options),
     };

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{data, eval, generate, run, score, sft, specialist, suite, train};
 use crate::console::{self, Console};
+use crate::device::{self, Device};
 use crate::exit;
 use crate::stop;
 use crate::threads;
@@ -34,6 +35,10 @@ struct Global {
     /// Print where the time went at the end: every op's calls, milliseconds, GFLOP/s and GB/s
     #[arg(long, global = true)]
     profile: bool,
+    /// Where the language-model head and its gradient run: cpu, or cuda:N (a build with `--features cuda`); the other
+    /// layers stay on the CPU [default: cpu]
+    #[arg(long, global = true, value_name = "DEVICE", default_value = "cpu", hide_default_value = true)]
+    device: Device,
 }
 
 #[derive(Debug, Subcommand)]
@@ -79,7 +84,7 @@ where
     if cli.global.profile {
         ama_model::profile::enable();
     }
-    let outcome = dispatch(&cli);
+    let outcome = device::start(cli.global.device).and_then(|()| dispatch(&cli));
     if cli.global.profile {
         let rows = ama_model::profile::take();
         if rows.is_empty() {

@@ -17,6 +17,7 @@ mod commands;
 mod config;
 mod console;
 mod corpus;
+mod device;
 mod exit;
 mod files;
 mod generation;

@@ -96,6 +96,121 @@ pub enum LossError {
         /// Its range, in words.
         want: &'static str,
     },
+    /// The driver's library is not there.
+    #[cfg(feature = "cuda")]
+    #[error("no CUDA driver on this machine; install NVIDIA's (libcuda.so.1), or compute on the CPU")]
+    NoDriver,
+    /// The driver is older than what the kernels are compiled for.
+    #[cfg(feature = "cuda")]
+    #[error(
+        "the CUDA driver is for CUDA {}.{}, want at least {}.{}; update the driver", got / 1000, got % 1000 / 10,
+        want / 1000, want % 1000 / 10
+    )]
+    DriverTooOld {
+        /// Version of the driver, as CUDA counts (`12080` is 12.8).
+        got: i32,
+        /// Least version that works.
+        want: i32,
+    },
+    /// No such device.
+    #[cfg(feature = "cuda")]
+    #[error("no CUDA device {ordinal}, the driver has {count}; see `nvidia-smi` and CUDA_VISIBLE_DEVICES")]
+    NoDevice {
+        /// Number of the device that was wanted, from 0.
+        ordinal: usize,
+        /// Devices that there are.
+        count: usize,
+    },
+    /// A CUDA library is missing, or lacks a function.
+    #[cfg(feature = "cuda")]
+    #[error("{name} cannot be used: {detail}; install CUDA's libraries and put them on the library path")]
+    CudaLibrary {
+        /// The library.
+        name: &'static str,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The driver refused something.
+    #[cfg(feature = "cuda")]
+    #[error("{doing} failed with {code}; {remedy}")]
+    Driver {
+        /// What was being done.
+        doing: &'static str,
+        /// The driver's name of the error.
+        code: String,
+        /// What to do about it.
+        remedy: &'static str,
+    },
+    /// The device's memory is full.
+    #[cfg(feature = "cuda")]
+    #[error("no {bytes} bytes on the device for `{what}`; lower the logits budget or the batch size")]
+    DeviceMemory {
+        /// What the memory was for.
+        what: &'static str,
+        /// Bytes that were wanted.
+        bytes: usize,
+    },
+    /// A slice lies on another device than the kernels.
+    #[cfg(feature = "cuda")]
+    #[error("`{what}` lies on CUDA device {got}, the kernels on {want}; copy it there")]
+    OtherDevice {
+        /// Name of the argument.
+        what: &'static str,
+        /// Device of the kernels.
+        want: usize,
+        /// Device of the slice.
+        got: usize,
+    },
+    /// The kernels do not compile: an NVRTC that this crate does not know.
+    #[cfg(feature = "cuda")]
+    #[error("NVRTC refused {source_name}: {log}; use NVRTC 11.2 to 13")]
+    Compile {
+        /// The source file.
+        source_name: &'static str,
+        /// What the compiler said.
+        log: String,
+    },
+    /// A matrix product was refused.
+    #[cfg(feature = "cuda")]
+    #[error("cuBLASLt refused a product of {rows} x {inner} by {inner} x {cols} with {status}; {remedy}")]
+    Cublas {
+        /// Rows of the result.
+        rows: usize,
+        /// Length of the sums.
+        inner: usize,
+        /// Columns of the result.
+        cols: usize,
+        /// The library's name of the error.
+        status: String,
+        /// What to do about it.
+        remedy: &'static str,
+    },
+    /// More than a launch can number.
+    #[cfg(feature = "cuda")]
+    #[error("`{what}` is {got}, a kernel takes at most {most}; split the batch")]
+    TooMany {
+        /// Name of the dimension.
+        what: &'static str,
+        /// Its size.
+        got: usize,
+        /// The largest size that works.
+        most: usize,
+    },
+    /// Offsets of sequences that decrease or leave the rows.
+    #[cfg(feature = "cuda")]
+    #[error(
+        "offset {index} of the sequences is {got}, want a value from {least} to {most}; offsets must not decrease"
+    )]
+    Offset {
+        /// Index of the offset.
+        index: usize,
+        /// The offset.
+        got: u32,
+        /// The offset before it.
+        least: u32,
+        /// Number of rows.
+        most: u32,
+    },
 }
 
 /// Refuses a slice of the wrong length.

@@ -40,6 +40,8 @@
 //! # Ok::<(), ama_loss::LossError>(())
 //! ```
 //!
+//! With the feature `cuda`, the module `cuda` does the same on an NVIDIA GPU.
+//!
 //! Three layers, in reading order: [`reference`](mod@reference) says in `f64` what is meant, [`cpu`] does it fast, and
 //! [`simd`], [`gemm`] and [`Threads`] are what `cpu` stands on (usable by themselves).
 
@@ -52,6 +54,8 @@ mod preference;
 pub mod reference;
 
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod gemm;
 pub mod simd;
 mod threads;

@@ -6,7 +6,8 @@
 //! (`trl/trainer/dpo_trainer.py`), with two additions that TRL dropped: label smoothing of the sigmoid loss
 //! (`cDPO`) and the per-pair SFT term (`rpo_alpha`).
 //!
-//! Everything is `f64` on a handful of scalars, so there is one implementation and no device variant.
+//! Everything is `f64` on a handful of scalars. The device variant (`cuda/preference.cu`) is for batches that are there
+//! already, and does the same in `f64`.
 
 use crate::LossError;
 

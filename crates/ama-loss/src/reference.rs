@@ -17,6 +17,16 @@ pub fn log_sum_exp(row: &[f64]) -> f64 {
     most + row.iter().map(|x| (x - most).exp()).sum::<f64>().ln()
 }
 
+/// `-sum_j p_j ln p_j`, `p = softmax(x)`, of every row of `logits` `[rows, vocab]`, in nats; `0 ln 0` is 0.
+pub fn entropy(logits: &[f64], vocab: usize) -> Vec<f64> {
+    let term = |logp: f64| if logp == f64::NEG_INFINITY { 0.0 } else { -logp * logp.exp() };
+    let of_row = |row: &[f64]| {
+        let lse = log_sum_exp(row);
+        row.iter().map(|x| term(x - lse)).sum()
+    };
+    logits.chunks(vocab).map(of_row).collect()
+}
+
 /// `dx_ij = g_i (1[j = t_i] - softmax(x_i)_j)`: gradient of [`log_softmax_gather`] times `upstream` `[rows]`.
 pub fn log_softmax_gather_backward(
     logits: &[f64],

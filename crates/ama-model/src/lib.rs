@@ -54,6 +54,8 @@ pub mod params;
 
 pub mod folder;
 
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod decoder;
 mod grads;
 mod packed;

@@ -50,7 +50,7 @@ impl LogitsShape {
     }
 
     /// Checks one slice of logits; a longer one is fine.
-    fn check(&self, what: &'static str, got: usize) -> Result<(), LossError> {
+    pub(crate) fn check(&self, what: &'static str, got: usize) -> Result<(), LossError> {
         let want = self.elements()?;
         if got < want { Err(LossError::Length { what, want, got }) } else { Ok(()) }
     }

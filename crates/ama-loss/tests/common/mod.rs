@@ -80,3 +80,6 @@ pub fn naive_backward(d_x: &[f32], hidden: &[f32], weight: &[f32], d: usize) -> 
     }
     (d_hidden, d_weight)
 }
+
+#[cfg(feature = "cuda-tests")]
+pub mod device;

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use ama_loss::{HeadShape, LinearLogp, Recompute};
+#[cfg(feature = "cuda")]
+use ama_loss::cuda::{CudaHead, KeptOnDevice};
+use ama_loss::{HeadShape, KeptLogits, LinearLogp, LossError, Recompute};
 use dfdx::prelude::*;
 use dfdx::tensor::CpuError;
 
@@ -35,24 +37,72 @@ pub(crate) fn head<T: Tape<f32, Cpu>>(
     let recompute = if T::OWNS_TAPE { Recompute::OverBudget } else { Recompute::Always };
     let operands =
         LinearLogp { hidden: x.values(), weight: values(w), targets: &targets, shape, budget_bytes };
-    let done = timed(Op::Head, Pass::Forward, product, || operands.forward(recompute));
-    let (forward, kept) = done.map_err(|source| ModelError::Head { source })?;
-    let out = x.beside(Buffer::adopt(home, forward.logp))?;
-    let (name, w, lse) = (out.name(), w.clone(), forward.lse);
+    let done = timed(Op::Head, Pass::Forward, product, || Forwarded::of(&operands, recompute));
+    let (logp, forwarded) = done.map_err(|source| ModelError::Head { source })?;
+    let out = x.beside(Buffer::adopt(home, logp))?;
+    let (name, w) = (out.name(), w.clone());
     record(tape, move |grads| {
         let (gy, mut gx) = (name.take(grads)?, x.name().take_to_write(grads)?.values);
         gx.fill(0.0);
         let operands =
             LinearLogp { hidden: x.values(), weight: values(&w), targets: &targets, shape, budget_bytes };
-        let work = product.times(if kept.is_some() { 2 } else { 3 });
+        let work = product.times(forwarded.products_of_backward());
         let done = add_to(grads, &w, |_, gw| {
-            timed(Op::Head, Pass::Backward, work, || operands.backward(&lse, kept, &gy, &mut gx, Some(gw)))
+            timed(Op::Head, Pass::Backward, work, || forwarded.backward(&operands, &gy, &mut gx, gw))
         })?;
-        // The forward pass has accepted these operands, so only a length could be wrong.
+        // The forward pass has accepted these operands: a length is wrong, or a device has failed.
         done.map_err(|_| CpuError::WrongNumElements)?;
         x.name().put(grads, gx)
     });
     Ok(out)
+}
+
+/// A forward pass on the processor or a device, and what its backward pass takes up there.
+enum Forwarded {
+    Cpu {
+        lse: Vec<f64>,
+        kept: Option<KeptLogits>,
+    },
+    #[cfg(feature = "cuda")]
+    Cuda {
+        head: &'static CudaHead,
+        kept: KeptOnDevice,
+    },
+}
+
+impl Forwarded {
+    fn of(operands: &LinearLogp<'_>, recompute: Recompute) -> Result<(Vec<f32>, Self), LossError> {
+        #[cfg(feature = "cuda")]
+        if let Some(head) = crate::cuda::head() {
+            let (forward, kept) = head.forward(operands)?;
+            return Ok((forward.logp, Self::Cuda { head, kept }));
+        }
+        let (forward, kept) = operands.forward(recompute)?;
+        Ok((forward.logp, Self::Cpu { lse: forward.lse, kept }))
+    }
+
+    /// Matrix products that [`backward`](Self::backward) takes.
+    fn products_of_backward(&self) -> u64 {
+        match self {
+            Self::Cpu { kept: Some(_), .. } => 2,
+            _ => 3,
+        }
+    }
+
+    /// Adds to the gradients of hidden states and weight.
+    fn backward(
+        self,
+        operands: &LinearLogp<'_>,
+        upstream: &[f32],
+        d_hidden: &mut [f32],
+        d_weight: &mut [f32],
+    ) -> Result<(), LossError> {
+        match self {
+            Self::Cpu { lse, kept } => operands.backward(&lse, kept, upstream, d_hidden, Some(d_weight)),
+            #[cfg(feature = "cuda")]
+            Self::Cuda { head, kept } => head.backward(kept, upstream, d_hidden, Some(d_weight)),
+        }
+    }
 }
 
 /// Tape op that starts the backward pass: a scalar whose gradient with respect to `of` is `upstream`, moved in.

@@ -1,0 +1,194 @@
+//! The rungs, and the steps that each consists of.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::Outcome;
+use super::tests::{self, TestBinary, Verdict, named};
+use super::tools::Tools;
+use crate::shell;
+
+/// A line of the table.
+pub(super) struct Step {
+    pub(super) what: &'static str,
+    pub(super) run: fn(&Tools) -> Result<Outcome>,
+}
+
+/// Kernels' tests of `ama-cuda-emulator`.
+const KERNELS: [&str; 4] = ["logp", "segment_sum", "preference", "far_rows"];
+/// Those of `ama-loss` that want a device.
+pub(super) const DEVICE: [&str; 3] = ["cuda_logits", "cuda_sums", "cuda_linear"];
+
+/// No test takes longer on a machine that does nothing else.
+const LIMIT: Duration = Duration::from_secs(400);
+
+/// Variables of a process.
+pub(super) type Environment = Vec<(&'static str, String)>;
+
+/// The steps of a rung; of rung 7 there are none, it is in `bugs.rs`.
+pub(super) fn steps(rung: u8) -> Vec<Step> {
+    let step = |what, run| Step { what, run };
+    match rung {
+        1 => vec![step("f64 reference against finite differences", reference)],
+        2 => vec![
+            step("detectors of the emulation against kernels that are wrong", detectors),
+            step("the .cu as host C++: f32, bf16, odd sizes, poison, hostile rows, 4 orders", emulated),
+        ],
+        3 => vec![
+            step("the same under AddressSanitizer and UBSan", addresses),
+            step("the same under ThreadSanitizer", races),
+        ],
+        4 => vec![
+            step("NVRTC 12.9 and ptxas, sm_80 to sm_100: no spills, registers as committed", newest),
+            step("NVRTC 12.0 and ptxas, sm_80 to sm_100: no spills", oldest),
+        ],
+        5 => vec![
+            step("stand-in driver: its own checks, end to end through cudarc", standin),
+            step("ama-loss on the stand-in driver: launches, bounds, leaks, errors", on_standin),
+        ],
+        6 => vec![
+            step("emitted PTX interpreted, other orders, approximations moved by 2 ulp", perturbed),
+            step("PTX by the oldest NVRTC interpreted", perturbed_oldest),
+        ],
+        _ => Vec::new(),
+    }
+}
+
+fn reference(_: &Tools) -> Result<Outcome> {
+    let all = tests::build(&shell::root(), &["--package", "ama-loss", "--test", "finite_differences"])?;
+    run(&all, &["finite_differences"], &[], &Vec::new(), &shell::target().join("cuda-check"), "1")
+}
+
+/// Environment of a rung's processes, and the arguments for libtest.
+pub(super) fn sanitized(tools: &Tools, which: &str) -> std::result::Result<Environment, String> {
+    let runtime = tools.sanitizer(if which == "address" { "libasan.so" } else { "libtsan.so" })?;
+    Ok(vec![
+        ("AMA_CUDA_SANITIZER", which.to_owned()),
+        ("LD_PRELOAD", runtime.display().to_string()),
+        // Rust's own memory is not instrumented and its test harness leaks a little.
+        ("ASAN_OPTIONS", "detect_leaks=0:halt_on_error=1".to_owned()),
+        // The harness synchronises through futexes, which the race detector does not see.
+        ("TSAN_OPTIONS", "halt_on_error=1:ignore_noninstrumented_modules=1".to_owned()),
+    ])
+}
+
+fn detectors(tools: &Tools) -> Result<Outcome> {
+    emulator(tools, &["detectors"], None)
+}
+
+fn emulated(tools: &Tools) -> Result<Outcome> {
+    emulator(tools, &KERNELS, None)
+}
+
+fn addresses(tools: &Tools) -> Result<Outcome> {
+    emulator(tools, &["sanitizers", "logp", "segment_sum", "preference"], Some("address"))
+}
+
+fn races(tools: &Tools) -> Result<Outcome> {
+    emulator(tools, &["sanitizers", "logp", "segment_sum", "preference"], Some("thread"))
+}
+
+fn emulator(tools: &Tools, names: &[&str], sanitizer: Option<&str>) -> Result<Outcome> {
+    if let Err(reason) = tools.compiler() {
+        return Ok(Outcome::Skipped(reason));
+    }
+    let environment = match sanitizer.map(|which| sanitized(tools, which)) {
+        None => Vec::new(),
+        Some(Ok(environment)) => environment,
+        Some(Err(reason)) => return Ok(Outcome::Skipped(reason)),
+    };
+    let arguments = emulator_arguments(sanitizer);
+    run(tools.emulated()?, names, arguments, &environment, &tools.folder, sanitizer.unwrap_or("plain"))
+}
+
+/// Arguments for libtest: the race detector wants all tests in one thread.
+pub(super) fn emulator_arguments(sanitizer: Option<&str>) -> &'static [&'static str] {
+    if sanitizer == Some("thread") { &["--include-ignored", "--test-threads=1"] } else { &["--include-ignored"] }
+}
+
+fn newest(tools: &Tools) -> Result<Outcome> {
+    assembled(tools, |wheels| &wheels.newest, "newest")
+}
+
+fn oldest(tools: &Tools) -> Result<Outcome> {
+    assembled(tools, |wheels| &wheels.oldest, "oldest")
+}
+
+fn assembled(
+    tools: &Tools,
+    nvrtc: fn(&super::wheels::Wheels) -> &std::path::PathBuf,
+    name: &str,
+) -> Result<Outcome> {
+    let wheels = match tools.wheels()? {
+        Ok(wheels) => wheels,
+        Err(reason) => return Ok(Outcome::Skipped(reason.clone())),
+    };
+    let environment = vec![
+        ("LD_LIBRARY_PATH", nvrtc(wheels).display().to_string()),
+        ("AMA_PTXAS", wheels.ptxas.display().to_string()),
+    ];
+    run(tools.device()?, &["cuda_assembled"], &["--include-ignored"], &environment, &tools.folder, name)
+}
+
+fn standin(tools: &Tools) -> Result<Outcome> {
+    let all = tests::build(&shell::root(), &["--package", "ama-cuda-standin"])?;
+    tools.standin()?;
+    let names: Vec<&str> = all.keys().map(String::as_str).collect();
+    run(&all, &names, &[], &Vec::new(), &tools.folder, "standin")
+}
+
+/// Environment in which the stand-in is the driver, with the newest or the oldest NVRTC.
+pub(super) fn on_driver(tools: &Tools, newest: bool) -> Result<std::result::Result<Environment, String>> {
+    let wheels = match tools.wheels()? {
+        Ok(wheels) => wheels,
+        Err(reason) => return Ok(Err(reason.clone())),
+    };
+    let nvrtc = if newest { &wheels.newest } else { &wheels.oldest };
+    Ok(Ok(vec![("LD_LIBRARY_PATH", format!("{}:{}", tools.standin()?.display(), nvrtc.display()))]))
+}
+
+fn on_standin(tools: &Tools) -> Result<Outcome> {
+    device(tools, true, &[], "standin")
+}
+
+fn perturbed(tools: &Tools) -> Result<Outcome> {
+    device(tools, true, &[("STANDIN_ULP", "2"), ("STANDIN_SEED", "1")], "perturbed")
+}
+
+fn perturbed_oldest(tools: &Tools) -> Result<Outcome> {
+    device(tools, false, &[("STANDIN_ULP", "2"), ("STANDIN_SEED", "2")], "perturbed-oldest")
+}
+
+fn device(tools: &Tools, newest: bool, more: &[(&'static str, &str)], name: &str) -> Result<Outcome> {
+    let mut environment = match on_driver(tools, newest)? {
+        Ok(environment) => environment,
+        Err(reason) => return Ok(Outcome::Skipped(reason)),
+    };
+    environment.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
+    run(tools.device()?, &DEVICE, &[], &environment, &tools.folder, name)
+}
+
+/// Runs test binaries one after the other; the first failure ends it.
+pub(super) fn run(
+    all: &BTreeMap<String, TestBinary>,
+    names: &[&str],
+    arguments: &[&str],
+    environment: &Environment,
+    folder: &Path,
+    suffix: &str,
+) -> Result<Outcome> {
+    let mut passed = 0;
+    for name in names {
+        let log = folder.join("logs").join(format!("{name}-{suffix}.log"));
+        match named(all, name)?.run(arguments, environment, LIMIT, &log)? {
+            Verdict::Passed(tests) => passed += tests,
+            Verdict::Failed { reason, log } => {
+                return Ok(Outcome::Failed(format!("{name}: {reason} (all of it: {})", log.display())));
+            }
+        }
+    }
+    Ok(Outcome::Passed { tests: passed, note: String::new() })
+}
