@@ -10,6 +10,7 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
 const ARROWS: &[(&str, &[&str])] = &[
     ("ama-data", &[]),
     ("ama-loss", &[]),
+    ("ama-merge", &[]),
     ("ama-mix", &[]),
     ("ama-specialist-cache", &[]),
     ("ama-suite", &[]),
@@ -17,7 +18,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ama-train", &["ama-data", "ama-loss", "ama-mix", "ama-model", "ama-specialist-cache"]),
     (
         "ama-cli",
-        &["ama-data", "ama-loss", "ama-mix", "ama-model", "ama-specialist-cache", "ama-suite", "ama-train"],
+        &[
+            "ama-data",
+            "ama-loss",
+            "ama-merge",
+            "ama-mix",
+            "ama-model",
+            "ama-specialist-cache",
+            "ama-suite",
+            "ama-train",
+        ],
     ),
     ("xtask", &[]),
     ("benches", &["ama-data", "ama-loss", "ama-mix", "ama-model", "ama-specialist-cache"]),
@@ -27,6 +37,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const KEPT_OUT: &[(&str, &[&str])] = &[
     ("ama-mix", &["dfdx", "arrow", "arrow-array", "parquet", "tokenizers", "rand"]),
     ("ama-loss", &["dfdx", "arrow", "arrow-array", "parquet", "tokenizers"]),
+    ("ama-merge", &["dfdx", "arrow", "arrow-array", "parquet", "tokenizers"]),
     ("ama-data", &["dfdx", "safetensors"]),
     ("ama-specialist-cache", &["dfdx", "safetensors", "tokenizers"]),
     ("ama-suite", &["dfdx", "safetensors", "tokenizers"]),

@@ -13,7 +13,8 @@ use crate::notice::Notice;
 /// Keys of `config.json` that say what weights mean; a difference is refused.
 const MUST_AGREE: [&str; 4] = ["model_type", "num_attention_heads", "num_key_value_heads", "head_dim"];
 /// Keys that a fine-tune may change; a difference is reported.
-const SHOULD_AGREE: [&str; 5] = ["rope_theta", "rope_scaling", "rope_parameters", "rms_norm_eps", "hidden_act"];
+const SHOULD_AGREE: [&str; 5] =
+    ["rope_theta", "rope_scaling", "rope_parameters", "rms_norm_eps", "hidden_act"];
 /// A table that old checkpoints carry and every implementation computes by itself; it is left out.
 const COMPUTED: &str = "rotary_emb.inv_freq";
 
@@ -57,11 +58,7 @@ pub(crate) fn plan<'a>(folders: &'a [Folder], template: usize) -> Result<Vec<Pla
 }
 
 /// The folder's tensor in place of the template's.
-fn matching<'a>(
-    folder: &'a Folder,
-    reference: &Folder,
-    wanted: &Tensor,
-) -> Result<&'a Tensor, MergeError> {
+fn matching<'a>(folder: &'a Folder, reference: &Folder, wanted: &Tensor) -> Result<&'a Tensor, MergeError> {
     let lent = || (wanted.name == HEAD && folder.ties_head()).then(|| folder.get(EMBEDDINGS)).flatten();
     // A tied model's stored head is not read by anybody; its embeddings are.
     let tensor = lent().or_else(|| folder.get(&wanted.name)).ok_or_else(|| MergeError::TensorMissing {
@@ -89,7 +86,8 @@ fn check_names(folder: &Folder, reference: &Folder, drops_head: bool) -> Result<
     for tensor in &folder.tensors {
         let name = tensor.name.as_str();
         if name == HEAD && drops_head {
-            let copy = folder.get(EMBEDDINGS).is_some_and(|embeddings| same(folder, tensor, folder, embeddings));
+            let copy =
+                folder.get(EMBEDDINGS).is_some_and(|embeddings| same(folder, tensor, folder, embeddings));
             if !folder.ties_head() && !copy {
                 return Err(MergeError::Architecture {
                     dir: folder.dir.clone(),
@@ -116,7 +114,12 @@ fn same(a_folder: &Folder, a: &Tensor, b_folder: &Folder, b: &Tensor) -> bool {
 }
 
 /// A tensor that is not merged has to be the same everywhere.
-fn check_copy(folder: &Folder, tensor: &Tensor, reference: &Folder, wanted: &Tensor) -> Result<(), MergeError> {
+fn check_copy(
+    folder: &Folder,
+    tensor: &Tensor,
+    reference: &Folder,
+    wanted: &Tensor,
+) -> Result<(), MergeError> {
     if same(folder, tensor, reference, wanted) {
         return Ok(());
     }

@@ -2,8 +2,8 @@
 //!
 //! f16 and bf16 widen to f32 exactly; narrowing rounds to nearest, ties to even, as PyTorch does.
 
-use half::slice::HalfFloatSliceExt as _;
 use half::f16;
+use half::slice::HalfFloatSliceExt as _;
 use safetensors::Dtype;
 
 /// Element type of weights on disk. The arithmetic is in f32 (sums of many terms in f64) whichever is used.

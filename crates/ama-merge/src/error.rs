@@ -41,7 +41,9 @@ pub enum MergeError {
         want: &'static str,
     },
     /// A parameter without a default was not given for a tensor.
-    #[error("{parameter} of {of} is not set for tensor {tensor}; give a value without a filter as the last one")]
+    #[error(
+        "{parameter} of {of} is not set for tensor {tensor}; give a value without a filter as the last one"
+    )]
     ParameterMissing {
         /// Name of the parameter.
         parameter: &'static str,

@@ -120,7 +120,8 @@ pub fn merge_with(
             Planned::Copied { .. } => Ok(None),
         })
         .collect::<Result<_, _>>()?;
-    let shapes: Vec<Shape> = planned.iter().map(|tensor| shape(tensor, inputs.template, recipe.dtype)).collect();
+    let shapes: Vec<Shape> =
+        planned.iter().map(|tensor| shape(tensor, inputs.template, recipe.dtype)).collect();
 
     let staging = Staging::beside(out)?;
     let writer = WeightsWriter::create(&staging.path, &shapes, max_shard_bytes)?;
@@ -269,7 +270,12 @@ struct Merging<'a> {
 
 impl Job<'_> {
     /// Computes and writes tensor number `number` of the result.
-    fn write(&self, number: usize, planned: &Planned<'_>, numbers: Option<&Numbers>) -> Result<(), MergeError> {
+    fn write(
+        &self,
+        number: usize,
+        planned: &Planned<'_>,
+        numbers: Option<&Numbers>,
+    ) -> Result<(), MergeError> {
         let template = &self.inputs.folders[self.inputs.template];
         let (Planned::Merged { name, shape, inputs }, Some(numbers)) = (planned, numbers) else {
             let Planned::Copied { tensor } = planned else { return Ok(()) };
@@ -280,7 +286,8 @@ impl Job<'_> {
             // The plan merges these three types only.
             dtype.map(|dtype| Values { bytes: self.inputs.folders[folder].bytes(inputs[folder]), dtype })
         };
-        let models: Vec<Values<'_>> = self.inputs.models.iter().filter_map(|&folder| values(folder)).collect();
+        let models: Vec<Values<'_>> =
+            self.inputs.models.iter().filter_map(|&folder| values(folder)).collect();
         let base = self.inputs.base.and_then(values);
         let kept = WeightDtype::from_safetensors(inputs[self.inputs.template].dtype);
         let merging = Merging {
@@ -317,7 +324,8 @@ impl Job<'_> {
             }
             Method::MultiSlerp => {
                 let gram = self.gram(merging, merging.base)?;
-                let mut coefficients = sphere::mean_direction(&gram, &weights_in_use).ok_or_else(antipodal)?;
+                let mut coefficients =
+                    sphere::mean_direction(&gram, &weights_in_use).ok_or_else(antipodal)?;
                 if let Some(base) = merging.base {
                     coefficients.push(1.0 - coefficients.iter().sum::<f64>());
                     inputs.push(base);
@@ -327,10 +335,17 @@ impl Job<'_> {
             _ => weights_in_use,
         };
         let buffers = || (vec![0.0f32; CHUNK], vec![0.0f64; CHUNK]);
-        self.write_chunks(merging, CHUNK, buffers, |range, (scratch, wide), out| {
-            let len = range.len();
-            combine(&inputs, &coefficients, range, &mut scratch[..len], &mut wide[..len], out);
-        })
+        self.write_chunks(
+            merging,
+            CHUNK,
+            buffers,
+            #[inline(always)]
+            |range, (scratch, wide), out| {
+                let len = range.len();
+                combine(&inputs, &coefficients, range, &mut scratch[..len], &mut wide[..len], out);
+                true
+            },
+        )
     }
 
     fn gram(&self, merging: &Merging<'_>, origin: Option<Values<'_>>) -> Result<Gram, MergeError> {
@@ -373,26 +388,38 @@ impl Job<'_> {
         };
         let chunk = chunk_len(method.selection(), merging.row);
         let buffers = || (vec![0.0f32; 3 * chunk], vec![0.0f32; chunk * merging.models.len()]);
-        self.write_chunks(merging, chunk, buffers, |range, (scratch, deltas), out| {
-            let len = range.len();
-            for ((model, sparsifier), delta) in
-                merging.models.iter().zip(&sparsifiers).zip(deltas.chunks_mut(chunk))
-            {
-                read_delta(&base, model, range, &mut scratch[..len], &mut delta[..len]);
-                sparsifier.apply(&mut delta[..len], range.start);
-            }
-            base.read(range, out);
-            consensus.add(deltas, chunk, &mut scratch[..3 * len], out);
-        })
+        self.write_chunks(
+            merging,
+            chunk,
+            buffers,
+            #[inline(always)]
+            |range, (scratch, deltas), out| {
+                let len = range.len();
+                let mut sound = true;
+                for ((model, sparsifier), delta) in
+                    merging.models.iter().zip(&sparsifiers).zip(deltas.chunks_mut(chunk))
+                {
+                    let delta = &mut delta[..len];
+                    read_delta(&base, model, range, &mut scratch[..len], delta);
+                    // Looked at here: masks and elections would hide a broken model.
+                    sound &= delta.iter().fold(true, |sound, d| sound & d.is_finite());
+                    sparsifier.apply(delta, range.start);
+                }
+                base.read(range, out);
+                consensus.add(deltas, chunk, &mut scratch[..3 * len], out);
+                sound
+            },
+        )
     }
 
-    /// Computes the tensor chunk by chunk and writes each where it belongs.
+    /// Computes the tensor chunk by chunk and writes each where it belongs; `compute` says whether its input was finite,
+    /// and is `#[inline(always)]`.
     fn write_chunks<B: Send>(
         &self,
         merging: &Merging<'_>,
         chunk: usize,
         buffers: impl Fn() -> B + Sync + Send,
-        compute: impl Fn(&Range<usize>, &mut B, &mut [f32]) + Sync + Send,
+        compute: impl Fn(&Range<usize>, &mut B, &mut [f32]) -> bool + Sync + Send,
     ) -> Result<(), MergeError> {
         let total = merging.models.first().map_or(0, Values::len);
         let (dtype, size) = (merging.dtype, merging.dtype.bytes());
@@ -403,9 +430,9 @@ impl Job<'_> {
                 let sound = vectorised(
                     #[inline(always)]
                     || {
-                        compute(&range, buffers, out);
+                        let sound = compute(&range, buffers, out);
                         dtype.narrow(out, bytes);
-                        out.iter().fold(true, |sound, v| sound & dtype.holds(*v))
+                        out.iter().fold(sound, |sound, v| sound & dtype.holds(*v))
                     },
                 );
                 if !sound {
@@ -418,17 +445,17 @@ impl Job<'_> {
 
     /// Why the merged values from `start` on cannot be written: a broken model, or numbers that became too large.
     fn not_finite(&self, merging: &Merging<'_>, start: usize, out: &[f32]) -> MergeError {
-        let offset = out.iter().position(|v| !merging.dtype.holds(*v)).unwrap_or(0);
-        let index = start + offset;
         let tensor = merging.name.to_owned();
-        let mut value = [0.0];
-        for (dir, values) in self.recipe.models.iter().zip(&merging.models).chain(self.recipe.base.iter().zip(&merging.base))
-        {
-            values.read(&(index..index + 1), &mut value);
-            if !value[0].is_finite() {
+        let models = self.recipe.models.iter().zip(&merging.models);
+        let mut values = vec![0.0; out.len()];
+        for (dir, model) in models.chain(self.recipe.base.iter().zip(&merging.base)) {
+            model.read(&(start..start + out.len()), &mut values);
+            if values.iter().any(|v| !v.is_finite()) {
                 return MergeError::NonFiniteInput { dir: dir.clone(), tensor };
             }
         }
-        MergeError::NonFinite { tensor, index, value: out[offset], dtype: merging.dtype.name() }
+        let offset = out.iter().position(|v| !merging.dtype.holds(*v)).unwrap_or(0);
+        let (index, value, dtype) = (start + offset, out[offset], merging.dtype.name());
+        MergeError::NonFinite { tensor, index, value, dtype }
     }
 }

@@ -34,7 +34,8 @@ pub(crate) fn check(recipe: &Recipe, layers: usize) -> Result<(), MergeError> {
     if method == Method::Slerp && recipe.models.len() < 2 {
         return Err(count("at least two"));
     }
-    if recipe.slices.is_empty() || recipe.slices.iter().any(|slice| slice.models.len() != recipe.models.len()) {
+    if recipe.slices.is_empty() || recipe.slices.iter().any(|slice| slice.models.len() != recipe.models.len())
+    {
         return Err(count("settings for each of them in at least one slice"));
     }
     if method.needs_base() && recipe.base.is_none() {
@@ -90,7 +91,12 @@ pub(crate) fn numbers(recipe: &Recipe, layers: usize, tensor: &str) -> Result<Nu
     let normalize = shared.normalize.get(tensor, depth).unwrap_or(method.normalizes());
     let rescale = shared.rescale.get(tensor, depth).unwrap_or(method.rescales());
     if method.selection() == Selection::Largest && rescale == Rescale::Inverse {
-        return Err(at.refused("rescale", of, "inverse", "off or l1: ties keeps entries by size, not by chance"));
+        return Err(at.refused(
+            "rescale",
+            of,
+            "inverse",
+            "off or l1: ties keeps entries by size, not by chance",
+        ));
     }
     let lambda = shared.lambda.get(tensor, depth).unwrap_or(1.0);
     if !lambda.is_finite() {
@@ -155,7 +161,13 @@ impl At<'_> {
         setting.get(self.tensor, self.depth)
     }
 
-    fn refused(self, parameter: &'static str, of: &str, got: impl ToString, want: &'static str) -> MergeError {
+    fn refused(
+        self,
+        parameter: &'static str,
+        of: &str,
+        got: impl ToString,
+        want: &'static str,
+    ) -> MergeError {
         let (of, tensor, got) = (of.to_owned(), self.tensor.to_owned(), got.to_string());
         MergeError::Parameter { parameter, of, tensor, got, want }
     }

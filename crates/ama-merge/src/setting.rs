@@ -13,6 +13,10 @@ impl Blend for f64 {
         let below = place as usize;
         let above = (below + 1).min(values.len() - 1);
         let share = place - below as f64;
+        // Also so that one value that is not finite is found as what it is.
+        if share == 0.0 {
+            return values[below];
+        }
         (1.0 - share) * values[below] + share * values[above]
     }
 }

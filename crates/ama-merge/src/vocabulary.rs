@@ -22,8 +22,11 @@ pub(crate) fn compare(dir: &Path, reference: &Path, notices: &mut Vec<Notice>) -
         return Ok(());
     }
     let (tokens, wanted) = (ids(&path, &text)?, ids(&wanted_path, &wanted_text)?);
-    let problem =
-        |problem| MergeError::Vocabulary { dir: dir.to_path_buf(), reference: reference.to_path_buf(), problem };
+    let problem = |problem| MergeError::Vocabulary {
+        dir: dir.to_path_buf(),
+        reference: reference.to_path_buf(),
+        problem,
+    };
     let by_id: HashMap<u64, &str> = wanted.iter().map(|(token, id)| (*id, token.as_str())).collect();
     let mut only_there = 0;
     // The clash with the smallest id is named, so that the message is always the same.

@@ -44,7 +44,8 @@ fn as_mergekit() {
         }
         let file = lab.path(&format!("{case}.yml"));
         fs::write(&file, &text).unwrap();
-        let (recipe, _) = Recipe::from_mergekit(&file).unwrap_or_else(|error| panic!("{case}: {error}\n{text}"));
+        let (recipe, _) =
+            Recipe::from_mergekit(&file).unwrap_or_else(|error| panic!("{case}: {error}\n{text}"));
         let out = lab.path(&format!("out-{case}"));
         merge(&recipe, &out).unwrap_or_else(|error| panic!("{case}: {error}\n{text}"));
         let merged = read(&out);

@@ -44,7 +44,9 @@ fn open_shards(dir: &Path, index: &Path) -> Result<Vec<(MappedFile, Vec<(String,
         let mut parts = Path::new(&shard).components();
         let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
         if !plain || shard.contains(['/', '\\']) {
-            return Err(problem(format!("tensor {tensor} lies in `{shard}`; want the name of a file in the folder")));
+            return Err(problem(format!(
+                "tensor {tensor} lies in `{shard}`; want the name of a file in the folder"
+            )));
         }
         shards.entry(shard).or_default().insert(tensor);
     }
@@ -63,7 +65,9 @@ fn open_shards(dir: &Path, index: &Path) -> Result<Vec<(MappedFile, Vec<(String,
             return Err(problem(format!("tensor {tensor} is not in shard {shard}")));
         }
         if let Some(tensor) = entries.keys().filter(|tensor| !listed.contains(*tensor)).min() {
-            return Err(problem(format!("shard {shard} has tensor {tensor}, which the index does not list there")));
+            return Err(problem(format!(
+                "shard {shard} has tensor {tensor}, which the index does not list there"
+            )));
         }
         files.push((file, entries.into_iter().collect()));
     }

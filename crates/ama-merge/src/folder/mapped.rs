@@ -111,11 +111,7 @@ impl MappedFile {
         {
             // SAFETY: the map is read-only, so that no change can be lost; see the argument above.
             let advice = unsafe {
-                self.map.unchecked_advise_range(
-                    memmap2::UncheckedAdvice::DontNeed,
-                    range.start,
-                    range.len(),
-                )
+                self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len())
             };
             drop(advice);
         }

@@ -108,7 +108,11 @@ impl Folder {
 
     /// Number of layers: one more than the largest layer index in a tensor's name.
     pub(crate) fn layers(&self) -> usize {
-        self.tensors.iter().filter_map(|tensor| layer_of(&tensor.name)).max().map_or(0, |last| last.saturating_add(1))
+        self.tensors
+            .iter()
+            .filter_map(|tensor| layer_of(&tensor.name))
+            .max()
+            .map_or(0, |last| last.saturating_add(1))
     }
 }
 

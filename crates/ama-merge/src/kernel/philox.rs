@@ -119,9 +119,11 @@ mod tests {
             stream.fill(cut, b);
             assert_eq!(parts, whole, "{cut}");
         }
-        for other in
-            [Stream::new(8, 1, "model.norm.weight"), Stream::new(7, 2, "model.norm.weight"), Stream::new(7, 1, "x")]
-        {
+        for other in [
+            Stream::new(8, 1, "model.norm.weight"),
+            Stream::new(7, 2, "model.norm.weight"),
+            Stream::new(7, 1, "x"),
+        ] {
             let mut numbers = vec![0; 1000];
             other.fill(0, &mut numbers);
             assert!(numbers.iter().zip(&whole).filter(|(a, b)| a == b).count() < 3);

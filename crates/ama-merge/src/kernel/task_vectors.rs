@@ -47,11 +47,11 @@ impl Consensus {
         mixed.fill(0.0);
         divisor.fill(0.0);
         for (delta, w) in deltas.chunks(stride).zip(&self.weights) {
-            for (((mixed, divisor), sum), d) in
-                mixed.iter_mut().zip(divisor.iter_mut()).zip(sum.iter()).zip(delta)
-            {
+            let entries = mixed.iter_mut().zip(divisor.iter_mut()).zip(sum.iter().zip(delta));
+            for ((mixed, divisor), (sum, d)) in entries {
+                let sign = if *sum >= 0.0 { 1.0 } else { -1.0 };
                 // Entries that are zero agree with nothing.
-                let agrees = if *sum >= 0.0 { *d > 0.0 } else { *d < 0.0 };
+                let agrees = d * sign > 0.0;
                 *mixed += if agrees { *d } else { 0.0 };
                 *divisor += if agrees { *w } else { 0.0 };
             }

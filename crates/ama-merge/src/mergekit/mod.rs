@@ -106,7 +106,10 @@ impl Reader<'_> {
     /// The ranges of layers, each with the same layers of every model.
     fn parts<'f>(&self, file: &'f File) -> Result<Vec<Part<'f>>, MergeError> {
         if file.modules.is_some() {
-            return Err(self.unsupported("modules", "models of several modules are not merged; want `models` or `slices`"));
+            return Err(self.unsupported(
+                "modules",
+                "models of several modules are not merged; want `models` or `slices`",
+            ));
         }
         match (&file.models, &file.slices) {
             (Some(models), None) => Ok(vec![Part {
@@ -124,7 +127,10 @@ impl Reader<'_> {
             return Err(self.unsupported("residual_weight", "not supported; leave it out"));
         }
         if slice.base_model.is_some() && slice.base_model != file.base_model {
-            return Err(self.unsupported("slices.base_model", "want the same base for all layers; set `base_model` once"));
+            return Err(self.unsupported(
+                "slices.base_model",
+                "want the same base for all layers; set `base_model` once",
+            ));
         }
         let layers = slice.sources.first().map(|source| source.layer_range);
         if let Some(other) = slice.sources.iter().find(|source| Some(source.layer_range) != layers) {
@@ -148,13 +154,16 @@ impl Reader<'_> {
         parts: &[Part<'f>],
         in_slices: bool,
     ) -> Result<Vec<&'f Reference>, MergeError> {
-        let mut models: Vec<&Reference> =
-            parts.first().map_or_else(Vec::new, |part| part.sources.iter().map(|(model, _)| *model).collect());
+        let mut models: Vec<&Reference> = parts
+            .first()
+            .map_or_else(Vec::new, |part| part.sources.iter().map(|(model, _)| *model).collect());
         for part in parts {
             let same = part.sources.len() == models.len()
                 && models.iter().all(|model| part.sources.iter().any(|(other, _)| other == model));
             if !same {
-                return Err(self.unsupported("slices.sources", "want the same models in every slice, each once"));
+                return Err(
+                    self.unsupported("slices.sources", "want the same models in every slice, each once")
+                );
             }
         }
         let listed = base.is_some_and(|base| models.contains(&base));
@@ -164,12 +173,16 @@ impl Reader<'_> {
                 models.retain(|model| *model != base);
                 models.insert(0, base);
                 if models.len() != 2 {
-                    let problem = format!("slerp got {} models; want two, of which one is `base_model`", models.len());
+                    let problem =
+                        format!("slerp got {} models; want two, of which one is `base_model`", models.len());
                     return Err(self.unsupported("models", problem));
                 }
             }
             (Method::Slerp, None) => {
-                return Err(self.unsupported("base_model", "slerp wants one of its two models as the base, where t = 0"));
+                return Err(self.unsupported(
+                    "base_model",
+                    "slerp wants one of its two models as the base, where t = 0",
+                ));
             }
             // The base is an input like the others.
             (Method::Linear, Some(base)) if !listed && !in_slices => models.push(base),
@@ -186,7 +199,9 @@ impl Reader<'_> {
         if !path.is_dir()
             && let Some((model, _)) = reference.0.split_once('+')
         {
-            let problem = format!("an adapter is added to {model}; merge it into its model first, then name that folder");
+            let problem = format!(
+                "an adapter is added to {model}; merge it into its model first, then name that folder"
+            );
             return Err(self.unsupported("model", problem));
         }
         Ok(path)
@@ -207,7 +222,8 @@ impl Reader<'_> {
         let mut settings = Vec::with_capacity(models.len());
         for model in models {
             // None for a base that the configuration does not list.
-            let own = part.sources.iter().find(|(other, _)| other == model).and_then(|(_, parameters)| *parameters);
+            let own =
+                part.sources.iter().find(|(other, _)| other == model).and_then(|(_, parameters)| *parameters);
             let levels = [own, part.parameters, global];
             settings.push(ModelSettings {
                 weight: self.setting("weight", &levels, Scalar::number)?,
@@ -248,9 +264,13 @@ impl Reader<'_> {
             let Value(conditions) = value;
             for condition in conditions {
                 let values = condition.values.iter().map(|scalar| {
-                    read(scalar).ok_or_else(|| self.unsupported(key, format!("{scalar} is not of the right type")))
+                    read(scalar)
+                        .ok_or_else(|| self.unsupported(key, format!("{scalar} is not of the right type")))
                 });
-                rules.push(Rule { filter: condition.filter.clone(), values: values.collect::<Result<_, _>>()? });
+                rules.push(Rule {
+                    filter: condition.filter.clone(),
+                    values: values.collect::<Result<_, _>>()?,
+                });
             }
         }
         Ok(Setting::from_rules(rules))
@@ -284,7 +304,9 @@ impl Reader<'_> {
                 "int8_mask" => "masks are not stored",
                 "eps" => "directions are calculated in f64",
                 _ if !self.uses(key) => "the method does not use it",
-                _ if level.starts_with("parameters of") && !per_model => "it belongs to the method, not to a model",
+                _ if level.starts_with("parameters of") && !per_model => {
+                    "it belongs to the method, not to a model"
+                }
                 _ => continue,
             };
             let notice = Notice::KeyIgnored { key: format!("{level}: {key}"), reason };
@@ -298,13 +320,16 @@ impl Reader<'_> {
     /// Vocabularies are not rearranged: a tokenizer source is taken if it changes nothing.
     fn check_tokenizer(&self, file: &File, recipe: &Recipe) -> Result<(), MergeError> {
         if file.chat_template.is_some() {
-            let problem = "the base's template is copied; leave the key out and edit chat_template.jinja of the result";
+            let problem =
+                "the base's template is copied; leave the key out and edit chat_template.jinja of the result";
             return Err(self.unsupported("chat_template", problem));
         }
         let mut sources = vec![("tokenizer_source", file.tokenizer_source.as_ref())];
         if let Some(tokenizer) = &file.tokenizer {
             if tokenizer.tokens.is_some() || tokenizer.pad_to_multiple_of.is_some() {
-                return Err(self.unsupported("tokenizer", "tokens and padding are not changed; want `source` only"));
+                return Err(
+                    self.unsupported("tokenizer", "tokens and padding are not changed; want `source` only")
+                );
             }
             sources.push(("tokenizer.source", tokenizer.source.as_ref()));
         }

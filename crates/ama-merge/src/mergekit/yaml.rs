@@ -195,7 +195,9 @@ impl<'de> Deserialize<'de> for Value {
                     }
                 }
                 match (scalars.is_empty(), conditions.is_empty()) {
-                    (false, false) => Err(de::Error::custom("a list of values or of conditions, not of both")),
+                    (false, false) => {
+                        Err(de::Error::custom("a list of values or of conditions, not of both"))
+                    }
                     (false, true) => Ok(Value(vec![Condition { filter: None, values: scalars }])),
                     _ => Ok(Value(conditions)),
                 }

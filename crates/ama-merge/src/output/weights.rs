@@ -53,8 +53,8 @@ impl WeightsWriter {
             files.push((path, file));
         }
         let total: u64 = tensors.iter().map(|tensor| tensor.bytes).sum();
-        let index = (shards.len() > 1)
-            .then(|| json!({"metadata": {"total_size": total}, "weight_map": weight_map}));
+        let index =
+            (shards.len() > 1).then(|| json!({"metadata": {"total_size": total}, "weight_map": weight_map}));
         Ok(Self { files, places, index })
     }
 

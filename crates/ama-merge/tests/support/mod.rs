@@ -114,8 +114,12 @@ pub(crate) fn parse(bytes: &[u8]) -> Weights {
             let data = view.data();
             let values = match view.dtype() {
                 Dtype::F32 => data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-                Dtype::F16 => data.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
-                Dtype::BF16 => data.as_chunks::<2>().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
+                Dtype::F16 => {
+                    data.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect()
+                }
+                Dtype::BF16 => {
+                    data.as_chunks::<2>().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect()
+                }
                 other => panic!("{name}: {other}"),
             };
             (name, (view.shape().to_vec(), values))

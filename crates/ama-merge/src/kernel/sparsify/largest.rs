@@ -4,8 +4,6 @@
 //! threshold, one of the lower 16 bits within that bin finds the threshold itself, and among entries that equal it
 //! the first ones in the tensor stay, as with a stable sort.
 
-use std::ops::Range;
-
 use super::super::{CHUNK, Values, chunks, read_delta, vectorised};
 use super::over_chunks;
 use rayon::prelude::*;
@@ -34,14 +32,25 @@ impl Largest {
     pub(super) fn find(base: Values<'_>, model: Values<'_>, density: f64) -> Self {
         let total = base.len();
         let keep = ((density * total as f64) as usize).clamp(1, total.max(1)) as u64;
-        let upper = histogram(base, model, UPPER, |bits| Some((bits >> 16) as usize));
+        let upper = histogram(
+            base,
+            model,
+            UPPER,
+            #[inline(always)]
+            |bits| Some((bits >> 16) as usize),
+        );
         let (bin, keep) = bin_of(&upper, keep);
         let bin = bin as u32;
         if keep >= upper[bin as usize] {
             return Self { threshold: bin << 16, last_equal: usize::MAX };
         }
-        let lower =
-            histogram(base, model, LOWER, |bits| (bits >> 16 == bin).then_some((bits & 0xffff) as usize));
+        let lower = histogram(
+            base,
+            model,
+            LOWER,
+            #[inline(always)]
+            |bits| (bits >> 16 == bin).then_some((bits & 0xffff) as usize),
+        );
         let (low, keep) = bin_of(&lower, keep);
         let threshold = bin << 16 | low as u32;
         // Whether a zero is kept makes no difference.
@@ -124,9 +133,15 @@ fn histogram(
 
 /// Index of the `n`-th entry (from 1) whose absolute value has exactly these bits.
 fn nth_equal(base: Values<'_>, model: Values<'_>, bits: u32, n: u64) -> usize {
-    let count = |delta: &mut [f32], _: &Range<usize>| delta.iter().filter(|d| magnitude(**d) == bits).count() as u64;
+    let equal = over_chunks(
+        base,
+        model,
+        CHUNK,
+        #[inline(always)]
+        |delta, _| delta.iter().map(|d| u64::from(magnitude(*d) == bits)).sum::<u64>(),
+    );
     let mut left = n;
-    for (chunk, equal) in over_chunks(base, model, CHUNK, count).into_iter().enumerate() {
+    for (chunk, equal) in equal.into_iter().enumerate() {
         if left > equal {
             left -= equal;
             continue;

@@ -102,17 +102,23 @@ impl Sparsifier {
 
     /// Sum of absolute values of the whole task vector over that of what is kept.
     fn l1_factor(&self, base: Values<'_>, model: Values<'_>, chunk: usize) -> f32 {
-        let parts: Vec<(f64, f64)> = over_chunks(base, model, chunk, |delta, range| {
-            let before = l1(delta);
-            self.apply(delta, range.start);
-            (before, l1(delta))
-        });
+        let parts: Vec<(f64, f64)> = over_chunks(
+            base,
+            model,
+            chunk,
+            #[inline(always)]
+            |delta, range| {
+                let before = l1(delta);
+                self.apply(delta, range.start);
+                (before, l1(delta))
+            },
+        );
         let (before, after) = parts.iter().fold((0.0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
         if before < NO_SUM || after < NO_SUM { 1.0 } else { (before / after) as f32 }
     }
 }
 
-/// Runs `work` on every chunk of the task vector; answers in order.
+/// Runs `work`, which is `#[inline(always)]`, on every chunk of the task vector; answers in order.
 fn over_chunks<R: Send>(
     base: Values<'_>,
     model: Values<'_>,
