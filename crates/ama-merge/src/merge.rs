@@ -29,6 +29,9 @@ pub const DEFAULT_SHARD_BYTES: u64 = 5_000_000_000;
 /// Tensors are worked on together until they have this many elements, so that small ones keep all threads busy.
 const BATCH: usize = 1 << 22;
 
+/// Longest piece of a row that is ranked at once.
+const MAX_ROW: usize = 1 << 31;
+
 /// Files of a model folder that are neither configuration nor weights; copied from the template.
 const EXTRAS: [&str; 14] = [
     "tokenizer.json",
@@ -295,7 +298,7 @@ impl Job<'_> {
             base,
             models,
             dtype: self.recipe.dtype.or(kept).unwrap_or(WeightDtype::F32),
-            row: shape.last().copied().unwrap_or(1),
+            row: shape.last().map_or(1, |row| (*row).min(MAX_ROW)),
             number,
         };
         let written = match (self.recipe.method, base) {

@@ -8,7 +8,7 @@ use super::random::bound;
 #[derive(Debug)]
 pub(super) struct ByRank {
     pub(super) stream: Stream,
-    /// Elements of a row, at least 1.
+    /// Elements of a row, at least 1 and below 2^32.
     pub(super) row: usize,
     pub(super) density: f64,
     pub(super) epsilon: f64,
@@ -24,7 +24,7 @@ impl ByRank {
         let mut ranked: Vec<u64> = Vec::with_capacity(self.row);
         for (i, row) in delta.chunks_mut(self.row).enumerate() {
             self.stream.fill(start + i * self.row, &mut numbers[..row.len()]);
-            // Equal magnitudes are ranked by index. A row has fewer than 2^32 elements or it would not be a row.
+            // Equal magnitudes are ranked by index, which has 32 bits.
             ranked.clear();
             ranked.extend(
                 row.iter().enumerate().map(|(i, d)| u64::from(d.to_bits() & 0x7fff_ffff) << 32 | i as u64),
