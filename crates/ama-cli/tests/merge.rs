@@ -32,12 +32,19 @@ fn a_merge_is_a_model_like_any_other() {
     // A mergekit configuration, to another element type.
     let config = lab.write(
         "config.yml",
-        format!("merge_method: slerp\nbase_model: {model}\nmodels:\n- model: {model}\n- model: {out}\n\
-                 parameters:\n  t: [0, 0.5]\n  int8_mask: true\ndtype: bfloat16\n"),
+        format!(
+            "merge_method: slerp\nbase_model: {model}\nmodels:\n- model: {model}\n- model: {out}\n\
+                 parameters:\n  t: [0, 0.5]\n  int8_mask: true\ndtype: bfloat16\n"
+        ),
     );
     let half = lab.path("half");
     let said = succeed(&["merge", "--config", &config, "--out", &half]);
-    assert!(said.err.contains("int8_mask") && said.out.contains("slerp of 2 models"), "{}{}", said.out, said.err);
+    assert!(
+        said.err.contains("int8_mask") && said.out.contains("slerp of 2 models"),
+        "{}{}",
+        said.out,
+        said.err
+    );
     assert!(2 * data(weights(&half)).len() == data(weights(&out)).len());
     succeed(&["generate", "--model", &half, "--prompt", "count"]);
 }

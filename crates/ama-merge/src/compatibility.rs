@@ -74,8 +74,8 @@ fn matching<'a>(folder: &'a Folder, reference: &Folder, wanted: &Tensor) -> Resu
             reference: reference.dir.clone(),
             tensor: wanted.name.clone(),
             vocabulary: tokens && tensor.shape.get(1..) == wanted.shape.get(1..),
-            got: tensor.shape.clone(),
-            want: wanted.shape.clone(),
+            got: tensor.shape.as_slice().into(),
+            want: wanted.shape.as_slice().into(),
         });
     }
     Ok(tensor)

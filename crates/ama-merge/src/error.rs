@@ -172,9 +172,9 @@ pub enum MergeError {
         /// The tensor.
         tensor: String,
         /// Shape found.
-        got: Vec<usize>,
+        got: Box<[usize]>,
         /// Shape wanted.
-        want: Vec<usize>,
+        want: Box<[usize]>,
         /// Whether rows are tokens.
         vocabulary: bool,
     },

@@ -42,14 +42,16 @@ pub(crate) fn check(recipe: &Recipe, layers: usize) -> Result<(), MergeError> {
         return Err(MergeError::NoBase { method: method.name() });
     }
     let mut next = 0;
-    let whole = matches!(recipe.slices.as_slice(), [only] if only.layers.is_none());
+    if matches!(recipe.slices.as_slice(), [only] if only.layers.is_none()) {
+        return Ok(());
+    }
     let in_order = recipe.slices.iter().all(|slice| {
         let range = slice.layers.clone().unwrap_or(0..0);
         let fits = range.start == next && range.end > next;
         next = range.end;
         fits
     });
-    if !whole && !(in_order && next == layers) {
+    if !in_order || next != layers {
         let shown = |slice: &Slice| slice.layers.as_ref().map_or("all".to_owned(), |r| format!("{r:?}"));
         let got = recipe.slices.iter().map(shown).collect::<Vec<_>>().join(", ");
         return Err(MergeError::LayerRanges { got, layers });

@@ -57,9 +57,10 @@ fn as_mergekit() {
             let scale = this.iter().fold(1.0f32, |max, v| max.max(v.abs()));
             for (i, (got, want)) in got.iter().zip(this).enumerate() {
                 let error = (got - want).abs() / scale;
-                worst = if error <= TOLERANCE { worst.max(error) } else { worst };
-                // Written so that NaN fails.
-                if !(error <= TOLERANCE) {
+                // NaN is not within the tolerance either.
+                if error <= TOLERANCE {
+                    worst = worst.max(error);
+                } else {
                     wrong.push(format!("{case}: {name}[{i}] is {got}, not {want}"));
                 }
             }

@@ -3,14 +3,14 @@
 mod support;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ama_merge::{Method, ModelSettings, Recipe, Rescale, Setting, WeightDtype, merge, merge_with};
 use proptest::prelude::*;
 use support::{Lab, Weights, fine_tune, random_model, read};
 
-fn recipe(method: Method, base: &PathBuf, models: &[&PathBuf]) -> Recipe {
-    Recipe::new(method, Some(base.clone()), models.iter().map(|path| (*path).clone()).collect())
+fn recipe(method: Method, base: &Path, models: &[&PathBuf]) -> Recipe {
+    Recipe::new(method, Some(base.to_path_buf()), models.iter().map(|path| (*path).clone()).collect())
 }
 
 fn settings(weight: f64, density: f64) -> ModelSettings {

@@ -1,6 +1,6 @@
 //! Which files hold the weights of a folder: one file, or the shards of an index.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::{Component, Path};
 
@@ -16,12 +16,14 @@ pub(crate) const INDEX: &str = "model.safetensors.index.json";
 /// Weights of formats that are not read.
 const PICKLES: [&str; 3] = ["pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth"];
 
-/// Every weights file of the folder with its tensors, in the order of the file names.
-pub(super) fn open_files(dir: &Path) -> Result<Vec<(MappedFile, Vec<(String, Entry)>)>, MergeError> {
+/// A weights file and its tensors, in no order.
+type Opened = (MappedFile, HashMap<String, Entry>);
+
+/// Every weights file of the folder, in the order of the file names.
+pub(super) fn open_files(dir: &Path) -> Result<Vec<Opened>, MergeError> {
     let single = dir.join(SINGLE);
     if single.exists() {
-        let (file, entries) = MappedFile::open(&single)?;
-        return Ok(vec![(file, entries.into_iter().collect())]);
+        return Ok(vec![MappedFile::open(&single)?]);
     }
     let index = dir.join(INDEX);
     if index.exists() {
@@ -31,7 +33,7 @@ pub(super) fn open_files(dir: &Path) -> Result<Vec<(MappedFile, Vec<(String, Ent
     Err(MergeError::NoWeights { dir: dir.to_path_buf(), found })
 }
 
-fn open_shards(dir: &Path, index: &Path) -> Result<Vec<(MappedFile, Vec<(String, Entry)>)>, MergeError> {
+fn open_shards(dir: &Path, index: &Path) -> Result<Vec<Opened>, MergeError> {
     let text = std::fs::read(index).map_err(io("read", index))?;
     let parsed: IndexFile = serde_json::from_slice(&text)
         .map_err(|source| MergeError::Json { path: index.to_path_buf(), source })?;
@@ -69,7 +71,7 @@ fn open_shards(dir: &Path, index: &Path) -> Result<Vec<(MappedFile, Vec<(String,
                 "shard {shard} has tensor {tensor}, which the index does not list there"
             )));
         }
-        files.push((file, entries.into_iter().collect()));
+        files.push((file, entries));
     }
     Ok(files)
 }

@@ -44,12 +44,10 @@ impl Stream {
     /// The numbers of `LANES` counters from `first` on, four of each.
     #[inline(always)]
     fn block(self, first: u64) -> [u32; 4 * LANES] {
-        let mut c = [[0u32; LANES]; 4];
-        for lane in 0..LANES {
-            let counter = first + lane as u64;
-            c[0][lane] = counter as u32;
-            c[1][lane] = (counter >> 32) as u32;
-        }
+        let counter = |lane: usize| first + lane as u64;
+        let lower = std::array::from_fn(|lane| counter(lane) as u32);
+        let upper = std::array::from_fn(|lane| (counter(lane) >> 32) as u32);
+        let mut c = [lower, upper, [0; LANES], [0; LANES]];
         let mut key = self.key;
         for _ in 0..ROUNDS {
             let [c0, c1, c2, c3] = &mut c;
@@ -64,10 +62,8 @@ impl Stream {
             key = [key[0].wrapping_add(KEY_STEPS[0]), key[1].wrapping_add(KEY_STEPS[1])];
         }
         let mut out = [0; 4 * LANES];
-        for lane in 0..LANES {
-            for word in 0..4 {
-                out[4 * lane + word] = c[word][lane];
-            }
+        for (lane, numbers) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            *numbers = [c[0][lane], c[1][lane], c[2][lane], c[3][lane]];
         }
         out
     }
