@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{data, eval, generate, run, score, sft, specialist, suite, train};
+use crate::commands::{data, eval, generate, merge, run, score, sft, specialist, suite, train};
 use crate::console::{self, Console};
 use crate::device::{self, Device};
 use crate::exit;
@@ -59,6 +59,8 @@ enum Command {
     Eval(eval::Options),
     /// Continue a prompt
     Generate(generate::Options),
+    /// Merge models: soup, SLERP, task arithmetic, TIES, DARE, DELLA, or a mergekit configuration
+    Merge(merge::Options),
     /// Every stage of a configuration: skipped when done, resumed when cut off
     Run(run::Options),
 }
@@ -113,6 +115,7 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Command::Train(options) => train::run(options, console),
         Command::Eval(options) => eval::run(options, console),
         Command::Generate(options) => generate::run(options, console),
+        Command::Merge(options) => merge::run(options, console),
         Command::Run(options) => run::run(options, console),
     }
 }

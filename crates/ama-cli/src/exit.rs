@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 
 use ama_data::DataError;
+use ama_merge::MergeError;
 use ama_model::ModelError;
 use ama_specialist_cache::CacheError;
 use ama_suite::SuiteError;
@@ -50,6 +51,8 @@ fn code_of(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
         Some(of_model(error))
     } else if let Some(error) = error.downcast_ref::<CacheError>() {
         Some(of_cache(error))
+    } else if let Some(error) = error.downcast_ref::<MergeError>() {
+        Some(of_merge(error))
     } else if let Some(error) = error.downcast_ref::<SuiteError>() {
         Some(match error {
             SuiteError::UnknownName { .. } | SuiteError::Exists { .. } => BAD_INPUT,
@@ -102,6 +105,15 @@ fn of_model(error: &ModelError) -> u8 {
         | ModelError::Head { .. }
         | ModelError::Upstream { .. }
         | ModelError::SaveOverflow { .. } => FAILED,
+        _ => BAD_INPUT,
+    }
+}
+
+fn of_merge(error: &MergeError) -> u8 {
+    match error {
+        MergeError::Io { source, .. } => of_io(source),
+        MergeError::Stopped => INTERRUPTED,
+        MergeError::NonFinite { .. } | MergeError::Antipodal { .. } => FAILED,
         _ => BAD_INPUT,
     }
 }

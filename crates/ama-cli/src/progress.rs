@@ -65,6 +65,12 @@ impl Progress {
         }
     }
 
+    /// Shows how many of the bytes of a result are written.
+    pub(crate) fn written(&mut self, tensor: &str, done: u64, total: u64) {
+        let label = self.label.clone();
+        self.advance(&label, done >> 20, total.div_ceil(1 << 20), || format!("MiB {tensor}"));
+    }
+
     /// Ends the bar.
     ///
     /// # Errors

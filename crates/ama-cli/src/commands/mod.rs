@@ -4,6 +4,7 @@ pub(crate) mod arguments;
 pub(crate) mod data;
 pub(crate) mod eval;
 pub(crate) mod generate;
+pub(crate) mod merge;
 pub(crate) mod run;
 pub(crate) mod score;
 pub(crate) mod sft;
