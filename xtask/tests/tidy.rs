@@ -12,12 +12,22 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ama-loss", &[]),
     ("ama-mix", &[]),
     ("ama-specialist-cache", &[]),
+    ("ama-report", &[]),
     ("ama-suite", &[]),
     ("ama-model", &["ama-loss"]),
     ("ama-train", &["ama-data", "ama-loss", "ama-mix", "ama-model", "ama-specialist-cache"]),
     (
         "ama-cli",
-        &["ama-data", "ama-loss", "ama-mix", "ama-model", "ama-specialist-cache", "ama-suite", "ama-train"],
+        &[
+            "ama-data",
+            "ama-loss",
+            "ama-mix",
+            "ama-model",
+            "ama-report",
+            "ama-specialist-cache",
+            "ama-suite",
+            "ama-train",
+        ],
     ),
     ("xtask", &[]),
     ("benches", &["ama-data", "ama-loss", "ama-mix", "ama-model", "ama-specialist-cache"]),
@@ -30,6 +40,10 @@ const KEPT_OUT: &[(&str, &[&str])] = &[
     ("ama-data", &["dfdx", "safetensors"]),
     ("ama-specialist-cache", &["dfdx", "safetensors", "tokenizers"]),
     ("ama-suite", &["dfdx", "safetensors", "tokenizers"]),
+    (
+        "ama-report",
+        &["dfdx", "arrow", "arrow-array", "parquet", "safetensors", "tokenizers", "image", "font-kit"],
+    ),
     ("ama-model", &["arrow", "arrow-array", "parquet", "tokenizers"]),
 ];
 

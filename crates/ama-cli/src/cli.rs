@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{data, eval, generate, run, score, sft, specialist, suite, train};
+use crate::commands::{data, eval, generate, report, run, score, sft, specialist, suite, train, watch};
 use crate::console::{self, Console};
 use crate::exit;
 use crate::stop;
@@ -56,6 +56,10 @@ enum Command {
     Generate(generate::Options),
     /// Every stage of a configuration: skipped when done, resumed when cut off
     Run(run::Options),
+    /// A run folder, or several side by side, as one HTML page
+    Report(report::Options),
+    /// A running run's weights, excess and time left, live
+    Watch(watch::Options),
 }
 
 /// Runs the command line `arguments` (the program's name first) and says how it went: 0 done, 1 failed, 2 bad usage
@@ -109,6 +113,8 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Command::Eval(options) => eval::run(options, console),
         Command::Generate(options) => generate::run(options, console),
         Command::Run(options) => run::run(options, console),
+        Command::Report(options) => report::run(options, console),
+        Command::Watch(options) => watch::run(options, console),
     }
 }
 

@@ -15,7 +15,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if own {
         folders.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/run"));
     }
-    let runs = folders.iter().map(|folder| Run::read(folder, Reading::Whole)).collect::<Result<Vec<_>, _>>()?;
+    let runs =
+        folders.iter().map(|folder| Run::read(folder, Reading::Whole)).collect::<Result<Vec<_>, _>>()?;
     let html = page(&runs, PageOptions::default())?;
     assert!(html.contains("<svg") && !html.contains("<script"));
     if own {

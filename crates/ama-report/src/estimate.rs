@@ -67,7 +67,8 @@ impl Estimate {
     #[must_use]
     pub fn over_seeds(values: &[f64]) -> Option<Self> {
         let mean = mean(values)?;
-        let interval = bootstrap(values).map(|(low, high)| Interval { low, high, over: Over::Seeds(values.len()) });
+        let interval =
+            bootstrap(values).map(|(low, high)| Interval { low, high, over: Over::Seeds(values.len()) });
         Some(Self { mean, interval })
     }
 
@@ -89,7 +90,13 @@ impl Estimate {
 
     /// A cell of a method's row. `pairs` is the number of held-out pairs of a row without seeds.
     #[must_use]
-    pub fn of(method: &Method, metric: Metric, cell: Cell<'_>, tasks: &[String], pairs: Option<u64>) -> Option<Self> {
+    pub fn of(
+        method: &Method,
+        metric: Metric,
+        cell: Cell<'_>,
+        tasks: &[String],
+        pairs: Option<u64>,
+    ) -> Option<Self> {
         if method.runs.is_empty() {
             let whole = SeedRun { seed: 0, tasks: method.tasks.clone() };
             let value = value(&whole, metric, cell, tasks)?;
@@ -98,7 +105,8 @@ impl Estimate {
                 _ => Self { mean: value, interval: None },
             });
         }
-        let values: Option<Vec<f64>> = method.runs.iter().map(|run| value(run, metric, cell, tasks)).collect();
+        let values: Option<Vec<f64>> =
+            method.runs.iter().map(|run| value(run, metric, cell, tasks)).collect();
         let estimate = Self::over_seeds(&values?)?;
         if let ([run], Cell::Task(task)) = (&method.runs[..], cell)
             && metric.is_share()
@@ -173,11 +181,14 @@ fn bootstrap(values: &[f64]) -> Option<(f64, f64)> {
             z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
             z ^ (z >> 31)
         };
-        (0..DRAWS).map(|_| (0..n).map(|_| values[(next() % n as u64) as usize]).sum::<f64>() / n as f64).collect()
+        (0..DRAWS)
+            .map(|_| (0..n).map(|_| values[(next() % n as u64) as usize]).sum::<f64>() / n as f64)
+            .collect()
     };
     means.sort_by(f64::total_cmp);
     // Rounding may push the mean of equal values past them by a bit.
-    let (min, max) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), &v| (a.min(v), b.max(v)));
+    let (min, max) =
+        values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), &v| (a.min(v), b.max(v)));
     let low = (0.025 * means.len() as f64).ceil() as usize - 1;
     Some((means[low].clamp(min, max), means[means.len() - 1 - low].clamp(min, max)))
 }

@@ -13,7 +13,8 @@ pub(crate) fn value(metric: Metric, value: f64) -> String {
 
 /// The interval of an estimate, for instance `[61.2, 70.4]`; empty without one.
 pub(crate) fn interval(metric: Metric, estimate: &Estimate) -> String {
-    let ends = |i: crate::estimate::Interval| format!("[{}, {}]", value(metric, i.low), value(metric, i.high));
+    let ends =
+        |i: crate::estimate::Interval| format!("[{}, {}]", value(metric, i.low), value(metric, i.high));
     estimate.interval.map(ends).unwrap_or_default()
 }
 
@@ -98,11 +99,21 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        let shorts = [(0.0, "0"), (0.0006, "6e−4"), (1.25, "1.25"), (97_569.0, "97569"), (0.5, "0.5"), (-12.345, "−12.3"), (2e7, "2e7")];
+        let shorts = [
+            (0.0, "0"),
+            (0.0006, "6e−4"),
+            (1.25, "1.25"),
+            (97_569.0, "97569"),
+            (0.5, "0.5"),
+            (-12.345, "−12.3"),
+            (2e7, "2e7"),
+        ];
         for (value, want) in shorts {
             assert_eq!(short(value), want);
         }
-        for (seconds, want) in [(0.42, "0.4 s"), (59.6, "1 min 00 s"), (3725.0, "1 h 02 min"), (1e6, "11 d 13 h")] {
+        for (seconds, want) in
+            [(0.42, "0.4 s"), (59.6, "1 min 00 s"), (3725.0, "1 h 02 min"), (1e6, "11 d 13 h")]
+        {
             assert_eq!(duration(seconds), want);
         }
         assert_eq!(duration(f64::NAN), "–");

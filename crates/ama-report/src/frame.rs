@@ -103,7 +103,8 @@ fn training(under: &Under<'_>, options: FrameOptions, lines: &mut Vec<String>) {
 fn tasks(last: &Line, options: FrameOptions, lines: &mut Vec<String>) {
     let longest = last.alpha.keys().map(|task| clean(task, NAME).chars().count()).max().unwrap_or(0).max(4);
     let width = options.columns.saturating_sub(longest + 34).clamp(6, 40);
-    lines.push(format!("{:longest$}  {:>6}  {:width$}  {:>8}  {:>8}", "task", "weight", "", "excess", "loss"));
+    lines
+        .push(format!("{:longest$}  {:>6}  {:width$}  {:>8}  {:>8}", "task", "weight", "", "excess", "loss"));
     for (task, weight) in &last.alpha {
         let number = |value: Option<&Option<f64>>| match value {
             Some(Some(value)) => fixed(*value, 3),

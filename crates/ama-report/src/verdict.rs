@@ -47,7 +47,9 @@ fn compare(run: &Run, results: &Results) -> Option<Verdict> {
     let others: Vec<&Method> = results
         .methods
         .iter()
-        .filter(|method| !method.is_reference() && method.name != results.baseline && of(method, Cell::Worst).is_some())
+        .filter(|method| {
+            !method.is_reference() && method.name != results.baseline && of(method, Cell::Worst).is_some()
+        })
         .collect();
     let ama: Vec<&Method> = others.iter().copied().filter(|method| run.is_ama(&method.name)).collect();
     let candidates = if ama.is_empty() { &others } else { &ama };
@@ -110,7 +112,9 @@ fn compare(run: &Run, results: &Results) -> Option<Verdict> {
         }
     }
     for task in &tasks {
-        let Some(change) = Estimate::difference(chosen, baseline, metric, Cell::Task(task), &tasks) else { continue };
+        let Some(change) = Estimate::difference(chosen, baseline, metric, Cell::Task(task), &tasks) else {
+            continue;
+        };
         if change.interval.is_some_and(|interval| interval.high < 0.0) {
             let (from, to) = (of(baseline, Cell::Task(task))?.mean, of(chosen, Cell::Task(task))?.mean);
             beside.push(format!(
@@ -127,7 +131,8 @@ fn compare(run: &Run, results: &Results) -> Option<Verdict> {
 /// There are results and nothing to compare.
 fn only(run: &Run, results: &Results) -> Verdict {
     let (metric, tasks) = (results.headline(), run.tasks());
-    let method = results.methods.iter().rev().find(|method| !method.is_reference()).or(results.methods.last());
+    let method =
+        results.methods.iter().rev().find(|method| !method.is_reference()).or(results.methods.last());
     let cell = |cell| Some(percent(Estimate::of(method?, metric, cell, &tasks, None)?.mean));
     let sentence = match (method, cell(Cell::Worst), cell(Cell::Average)) {
         (Some(method), Some(worst), Some(average)) => format!(

@@ -39,7 +39,14 @@ pub(super) struct Group {
 }
 
 impl Chart {
-    pub(super) fn new(id: String, title: &str, about: &str, description: String, picture: Picture, table: Table) -> Self {
+    pub(super) fn new(
+        id: String,
+        title: &str,
+        about: &str,
+        description: String,
+        picture: Picture,
+        table: Table,
+    ) -> Self {
         let Picture { inside, width, height } = picture;
         Self { id, title: title.into(), about: about.into(), description, inside, width, height, table }
     }
@@ -76,7 +83,8 @@ fn table(figure: &LineFigure) -> Table {
     }
     head.extend(figure.rules.iter().map(|rule| rule.0.clone()));
     let longest = figure.series.iter().max_by_key(|series| series.points.len());
-    let steps: Vec<f64> = longest.map(|s| s.points.iter().map(|point| point.step).collect()).unwrap_or_default();
+    let steps: Vec<f64> =
+        longest.map(|s| s.points.iter().map(|point| point.step).collect()).unwrap_or_default();
     let mut rows = Vec::new();
     for row in 0..steps.len().min(TABLE_ROWS) {
         let index = if steps.len() <= TABLE_ROWS { row } else { row * (steps.len() - 1) / (TABLE_ROWS - 1) };
@@ -84,7 +92,8 @@ fn table(figure: &LineFigure) -> Table {
         let mut cells = vec![format::short(step.round())];
         for (index, series) in figure.series.iter().enumerate() {
             // Runs end at different steps: after its end a curve has no value.
-            let near = series.points.iter().min_by(|a, b| (a.step - step).abs().total_cmp(&(b.step - step).abs()));
+            let near =
+                series.points.iter().min_by(|a, b| (a.step - step).abs().total_cmp(&(b.step - step).abs()));
             let ended = series.points.last().is_none_or(|last| step > last.step + 1.0);
             let cell = |value: fn(&crate::trace::Point) -> f64| match near {
                 Some(point) if !ended => format::short(value(point)),

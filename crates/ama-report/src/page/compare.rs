@@ -81,7 +81,8 @@ pub(super) fn compare(runs: &[Run]) -> Result<Compared, ReportError> {
             }
         }
     }
-    let head = ["run", "method", "metric", "worst task", "average"].map(String::from).into_iter().chain(tasks);
+    let head =
+        ["run", "method", "metric", "worst task", "average"].map(String::from).into_iter().chain(tasks);
     Ok(Compared { charts, table: Table { head: head.collect(), rows }, settings: settings(runs, &labels) })
 }
 
@@ -94,12 +95,14 @@ fn labels(runs: &[Run]) -> Vec<String> {
 
 /// The settings that are not the same everywhere.
 fn settings(runs: &[Run], labels: &[String]) -> Table {
-    let flat: Vec<BTreeMap<String, String>> = runs.iter().map(|run| run.plan.flat().into_iter().collect()).collect();
+    let flat: Vec<BTreeMap<String, String>> =
+        runs.iter().map(|run| run.plan.flat().into_iter().collect()).collect();
     let keys: std::collections::BTreeSet<&String> = flat.iter().flat_map(BTreeMap::keys).collect();
     let rows = keys.into_iter().filter_map(|key| {
         let values: Vec<Option<&String>> = flat.iter().map(|settings| settings.get(key)).collect();
         let differ = values.iter().any(|value| *value != values[0]);
-        let text = |value: Option<&String>| value.map_or(format::UNKNOWN.into(), |value| format::clean(value, 60));
+        let text =
+            |value: Option<&String>| value.map_or(format::UNKNOWN.into(), |value| format::clean(value, 60));
         differ.then(|| [key.clone()].into_iter().chain(values.into_iter().map(text)).collect())
     });
     let rows = rows.collect();

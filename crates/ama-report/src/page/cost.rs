@@ -95,8 +95,16 @@ pub(super) fn drawn(run: &Run, id: &str) -> Result<Option<DrawnView>, ReportErro
     let figure = StackFigure { title: title.clone(), x_label: unit.into(), rows };
     let head = ["method", "task", "pairs", "tokens", "share", "passes"].map(String::from).to_vec();
     let about = "mean over seeds; pairs times the mean length of the task's pairs";
-    let chart = Chart::new(format!("{id}-drawn"), &title, about, description, figure.draw()?, Table { head, rows: cells });
-    let legend = tasks.iter().enumerate().map(|(index, task)| (index % crate::plot::SERIES.len(), task.clone()));
+    let chart = Chart::new(
+        format!("{id}-drawn"),
+        &title,
+        about,
+        description,
+        figure.draw()?,
+        Table { head, rows: cells },
+    );
+    let legend =
+        tasks.iter().enumerate().map(|(index, task)| (index % crate::plot::SERIES.len(), task.clone()));
     Ok(Some(DrawnView { chart, legend: legend.collect(), sampled }))
 }
 
@@ -117,7 +125,9 @@ pub(super) fn cost(run: &Run) -> Option<CostView> {
         counts
     });
     for stage in &run.stages {
-        let Some(seconds) = stage.seconds.filter(|seconds| seconds.is_finite() && *seconds >= 0.0) else { continue };
+        let Some(seconds) = stage.seconds.filter(|seconds| seconds.is_finite() && *seconds >= 0.0) else {
+            continue;
+        };
         let name = row_of(stage);
         let index = sums.iter().position(|sum| sum.name == name).unwrap_or_else(|| {
             sums.push(Sum { name, seconds: 0.0, steps: 0.0, tokens: 0.0, train_seconds: 0.0, memory: None });

@@ -59,7 +59,8 @@ fn mixture(run: &Run, id: &str) -> Result<Group, ReportError> {
         }
     }
     // One scale for all, so that methods can be compared by eye.
-    let high = figures.iter().flat_map(|f| &f.series).flat_map(|s| &s.points).map(|p| p.max).fold(0.1, f64::max);
+    let high =
+        figures.iter().flat_map(|f| &f.series).flat_map(|s| &s.points).map(|p| p.max).fold(0.1, f64::max);
     let high = (high * 10.0).ceil() / 10.0;
     let mut charts = Vec::new();
     for (index, figure) in figures.iter_mut().take(MOST).enumerate() {
@@ -156,8 +157,13 @@ fn health(run: &Run, id: &str) -> Result<Group, ReportError> {
             .filter(|series| !series.points.is_empty())
             .collect();
         if !series.is_empty() {
-            let figure =
-                LineFigure { title: title.into(), y_label: y_label.into(), series, rules: vec![], high: None };
+            let figure = LineFigure {
+                title: title.into(),
+                y_label: y_label.into(),
+                series,
+                rules: vec![],
+                high: None,
+            };
             charts.push(Chart::lines(format!("{id}-health{}", quantity as usize), about, &figure)?);
         }
     }
@@ -175,8 +181,11 @@ fn stage_one(run: &Run, id: &str) -> Result<Group, ReportError> {
     let is_base = |stage: &&Stage| stage.kind == StageKind::Base;
     let base = run.stages.iter().find(is_base).and_then(|stage| stage.trace.as_ref());
     let tasks = run.tasks();
-    let specialists: Vec<(usize, &String, &Trace)> =
-        tasks.iter().enumerate().filter_map(|(index, task)| Some((index, task, run.specialist(task)?))).collect();
+    let specialists: Vec<(usize, &String, &Trace)> = tasks
+        .iter()
+        .enumerate()
+        .filter_map(|(index, task)| Some((index, task, run.specialist(task)?)))
+        .collect();
     for (which, title, y_label) in [
         (Quantity::Loss, "Specialists: loss", "nats"),
         (Quantity::Accuracy, "Specialists: reward accuracy", "share of pairs"),
@@ -192,8 +201,18 @@ fn stage_one(run: &Run, id: &str) -> Result<Group, ReportError> {
             .filter(|series| !series.points.is_empty())
             .collect();
         if !series.is_empty() {
-            let figure = LineFigure { title: title.into(), y_label: y_label.into(), series, rules: vec![], high: None };
-            charts.push(Chart::lines(format!("{id}-stage1-{}", which as usize), "each on its own task", &figure)?);
+            let figure = LineFigure {
+                title: title.into(),
+                y_label: y_label.into(),
+                series,
+                rules: vec![],
+                high: None,
+            };
+            charts.push(Chart::lines(
+                format!("{id}-stage1-{}", which as usize),
+                "each on its own task",
+                &figure,
+            )?);
         }
     }
     if let Some(base) = base {
@@ -213,7 +232,8 @@ fn stage_one(run: &Run, id: &str) -> Result<Group, ReportError> {
     Ok(Group {
         id: format!("{id}-stage1"),
         title: "Base model and specialists".into(),
-        lead: "What stage 2 starts from and is measured against. Bands: lowest to highest single step.".into(),
+        lead: "What stage 2 starts from and is measured against. Bands: lowest to highest single step."
+            .into(),
         charts,
     })
 }

@@ -56,7 +56,8 @@ pub fn page(runs: &[Run], options: PageOptions) -> Result<String, ReportError> {
     let (Some(first), Some(read_at)) = (runs.first(), runs.iter().map(|run| run.read_at).max()) else {
         return Err(ReportError::NoRuns);
     };
-    let views = runs.iter().enumerate().map(|(index, run)| view(run, index)).collect::<Result<Vec<_>, _>>()?;
+    let views =
+        runs.iter().enumerate().map(|(index, run)| view(run, index)).collect::<Result<Vec<_>, _>>()?;
     let running = runs.iter().any(|run| run.state == State::Running);
     let title = match runs {
         [only] => format!("{} · ama report", only.label),
@@ -136,7 +137,8 @@ fn facts(run: &Run) -> Vec<(String, String)> {
         _ => None,
     };
     let mut facts = Vec::new();
-    let mut add = |name: &str, value: Option<String>| facts.extend(value.map(|value| (name.to_string(), value)));
+    let mut add =
+        |name: &str, value: Option<String>| facts.extend(value.map(|value| (name.to_string(), value)));
     add("Folder", Some(run.folder.display().to_string()));
     add("Configuration", about("/config"));
     add("Tasks", Some(run.tasks().join(", ")).filter(|text| !text.is_empty()));
@@ -144,7 +146,10 @@ fn facts(run: &Run) -> Vec<(String, String)> {
     let seeds: Vec<String> = run.plan.seeds.iter().map(u64::to_string).collect();
     add("Seeds", Some(seeds.join(", ")).filter(|text| !text.is_empty()));
     let threads = about("/host/threads").map(|threads| format!(", {threads} threads"));
-    add("Machine", about("/host/cpu").or_else(|| about("/host/arch")).map(|cpu| cpu + &threads.unwrap_or_default()));
+    add(
+        "Machine",
+        about("/host/cpu").or_else(|| about("/host/arch")).map(|cpu| cpu + &threads.unwrap_or_default()),
+    );
     add("Version", about("/versions/ama").map(|version| format!("ama {version}")));
     facts
 }
@@ -157,11 +162,15 @@ fn constants(run: &Run) -> Vec<Vec<String>> {
         let Some(about) = about.map(|stage| &stage.about) else { continue };
         let number = |value: &serde_json::Value| value.as_f64().map_or(format::UNKNOWN.into(), format::short);
         let scale = match &about["mixer"]["excess_scale"] {
-            serde_json::Value::Object(scale) => match scale.get("running_decay").and_then(serde_json::Value::as_f64) {
-                Some(decay) => format!("running, decay {}", format::short(decay)),
-                None => format::UNKNOWN.into(),
-            },
-            fixed => fixed.as_f64().map_or(format::UNKNOWN.into(), |nats| format!("{} nats", format::short(nats))),
+            serde_json::Value::Object(scale) => {
+                match scale.get("running_decay").and_then(serde_json::Value::as_f64) {
+                    Some(decay) => format!("running, decay {}", format::short(decay)),
+                    None => format::UNKNOWN.into(),
+                }
+            }
+            fixed => {
+                fixed.as_f64().map_or(format::UNKNOWN.into(), |nats| format!("{} nats", format::short(nats)))
+            }
         };
         rows.push(vec![
             method,

@@ -68,11 +68,15 @@ pub(super) fn view(run: &Run, id: &str) -> Result<Option<ResultsView>, ReportErr
     let known: Vec<Metric> = Metric::ALL
         .into_iter()
         .filter(|&metric| {
-            results.methods.iter().any(|m| tasks.iter().any(|t| m.tasks.get(t).and_then(|s| s.get(metric)).is_some()))
+            results
+                .methods
+                .iter()
+                .any(|m| tasks.iter().any(|t| m.tasks.get(t).and_then(|s| s.get(metric)).is_some()))
         })
         .collect();
     let headline = results.headline();
-    let tables = known.iter().map(|&metric| table(run, results, metric, &tasks, metric == headline)).collect();
+    let tables =
+        known.iter().map(|&metric| table(run, results, metric, &tasks, metric == headline)).collect();
     Ok(Some(ResultsView {
         lead: lead(results, &tasks),
         charts: charts(run, results, headline, &tasks, id)?,
@@ -84,7 +88,8 @@ pub(super) fn view(run: &Run, id: &str) -> Result<Option<ResultsView>, ReportErr
 /// What the intervals are, said once.
 fn lead(results: &Results, tasks: &[String]) -> String {
     let seeds = results.methods.iter().map(|method| method.runs.len()).max().unwrap_or(0);
-    let split = if results.split.is_empty() { "held-out".to_string() } else { format!("held-out {}", results.split) };
+    let split =
+        if results.split.is_empty() { "held-out".to_string() } else { format!("held-out {}", results.split) };
     let pairs: Vec<u64> = results
         .methods
         .iter()
@@ -121,7 +126,13 @@ fn pairs(run: &Run, method: &Method, task: &str) -> Option<u64> {
     serde_json::from_value::<Scores>(stage.outputs.get(task)?.clone()).ok()?.pairs
 }
 
-fn estimate(run: &Run, method: &Method, metric: Metric, cell: Cell<'_>, tasks: &[String]) -> Option<Estimate> {
+fn estimate(
+    run: &Run,
+    method: &Method,
+    metric: Metric,
+    cell: Cell<'_>,
+    tasks: &[String],
+) -> Option<Estimate> {
     let pairs = match cell {
         Cell::Task(task) => pairs(run, method, task),
         _ => None,
@@ -174,7 +185,8 @@ fn against(results: &Results, metric: Metric, tasks: &[String]) -> Option<Agains
             Some(interval) if interval.high < 0.0 => "down",
             _ => "",
         };
-        let ends = interval.map(|i| format!("[{}, {}]", format::signed(metric, i.low), format::signed(metric, i.high)));
+        let ends = interval
+            .map(|i| format!("[{}, {}]", format::signed(metric, i.low), format::signed(metric, i.high)));
         CellView { value: format::signed(metric, gain.mean), interval: ends.unwrap_or_default(), mark }
     };
     let rows: Vec<Row> = results
@@ -188,11 +200,15 @@ fn against(results: &Results, metric: Metric, tasks: &[String]) -> Option<Agains
                 let (own, base) = (of(method)?, of(baseline)?);
                 (base != 0.0).then(|| format!("{}%", format::signed(metric, (own - base) / base)))
             };
-            cells.push(CellView { value: relative().unwrap_or(format::UNKNOWN.into()), ..CellView::default() });
+            cells.push(CellView {
+                value: relative().unwrap_or(format::UNKNOWN.into()),
+                ..CellView::default()
+            });
             Row { name: display(&method.name), reference: false, cells }
         })
         .collect();
-    let head = columns.iter().map(|(_, name)| name.clone()).chain(["average, relative".to_string()]).collect();
+    let head =
+        columns.iter().map(|(_, name)| name.clone()).chain(["average, relative".to_string()]).collect();
     (!rows.is_empty()).then(|| Against {
         title: format!("Against {}: {}, points", display(&baseline.name), metric.title()),
         head,
@@ -248,9 +264,10 @@ pub(super) fn dots(
     let mut cells: Vec<Vec<String>> = rows
         .iter()
         .map(|row| {
-            let (low, high) = row.interval.map_or((format::UNKNOWN.into(), format::UNKNOWN.into()), |(low, high)| {
-                (number(low), number(high))
-            });
+            let (low, high) =
+                row.interval.map_or((format::UNKNOWN.into(), format::UNKNOWN.into()), |(low, high)| {
+                    (number(low), number(high))
+                });
             vec![row.name.clone(), number(row.mean), low, high]
         })
         .collect();
@@ -259,9 +276,11 @@ pub(super) fn dots(
     }
     let said: Vec<String> = cells.iter().map(|row| format!("{} {}", row[0], row[1])).collect();
     let description = format!("{} in {}: {}.", capital(metric.title()), metric.unit(), said.join(", "));
-    let ends = rows.iter().flat_map(|row| row.interval.map_or([row.mean, row.mean], |(low, high)| [low, high]));
+    let ends =
+        rows.iter().flat_map(|row| row.interval.map_or([row.mean, row.mean], |(low, high)| [low, high]));
     let ends = ends.chain(rule.iter().map(|rule| rule.1));
-    let (low, high) = ends.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+    let (low, high) =
+        ends.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
     // Shares are shown on the whole scale: a difference of a point should look like one.
     let range = if metric.is_share() { (0.0, 100.0) } else { (low.min(0.0), high.max(f64::MIN_POSITIVE)) };
     let figure = DotFigure { title: title.to_string(), x_label: metric.unit().into(), rows, rule, range };

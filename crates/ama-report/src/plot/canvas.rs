@@ -32,7 +32,8 @@ pub(crate) fn paint(
         draw(&area).map_err(|error| refused(error.to_string()))?;
         area.present().map_err(|error| refused(error.to_string()))?;
     }
-    let inside = svg.split_once('>').and_then(|(_, rest)| rest.rsplit_once("</svg>")).map(|(inside, _)| inside);
+    let inside =
+        svg.split_once('>').and_then(|(_, rest)| rest.rsplit_once("</svg>")).map(|(inside, _)| inside);
     inside.map(str::to_string).ok_or_else(|| refused("no <svg> element came out".into()))
 }
 
@@ -53,7 +54,11 @@ pub(crate) fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
     }
     let rough = span / count.max(1) as f64;
     let power = 10_f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 2.5, 5.0, 10.0].map(|m| m * power).into_iter().find(|&s| s >= rough * 0.999).unwrap_or(rough);
+    let step = [1.0, 2.0, 2.5, 5.0, 10.0]
+        .map(|m| m * power)
+        .into_iter()
+        .find(|&s| s >= rough * 0.999)
+        .unwrap_or(rough);
     let first = (low / step - 1e-9).ceil();
     (0..=2 * count + 2)
         .map(|i| (first + i as f64) * step)

@@ -54,7 +54,8 @@ impl DotFigure {
     }
 
     fn onto(&self, area: &Area<'_>, height: i32) -> Drawn {
-        let longest = self.rows.iter().map(|row| row.name.chars().count().min(LONGEST_NAME)).max().unwrap_or(0);
+        let longest =
+            self.rows.iter().map(|row| row.name.chars().count().min(LONGEST_NAME)).max().unwrap_or(0);
         let left = (longest as f64 * CHAR) as i32 + 16;
         let (low, high) = self.range;
         let x = |value: f64| {
@@ -67,7 +68,11 @@ impl DotFigure {
             let style = canvas::text(ink::MUTED, HPos::Center);
             area.draw(&Text::new(format::short(tick), (x(tick), bottom + 13 * SUB), style))?;
         }
-        area.draw(&Text::new(self.x_label.clone(), (0, bottom + 13 * SUB), canvas::text(ink::MUTED, HPos::Left)))?;
+        area.draw(&Text::new(
+            self.x_label.clone(),
+            (0, bottom + 13 * SUB),
+            canvas::text(ink::MUTED, HPos::Left),
+        ))?;
         if let Some((name, value)) = &self.rule {
             let at = x(*value);
             canvas::dashes(area, vec![(at, top - 6 * SUB), (at, bottom)], ink::MUTED, 1.5)?;

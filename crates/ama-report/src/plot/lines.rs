@@ -58,7 +58,8 @@ impl Scale {
 
     fn x(&self, x: f64) -> i32 {
         let share = (x - self.x.0) / (self.x.1 - self.x.0).max(f64::MIN_POSITIVE);
-        ((f64::from(LEFT) + share.clamp(0.0, 1.0) * f64::from(self.right - LEFT)) * f64::from(SUB)).round() as i32
+        ((f64::from(LEFT) + share.clamp(0.0, 1.0) * f64::from(self.right - LEFT)) * f64::from(SUB)).round()
+            as i32
     }
 
     fn y(&self, y: f64) -> i32 {
@@ -81,8 +82,10 @@ impl LineFigure {
     fn scale(&self) -> Scale {
         let points = || self.series.iter().flat_map(|series| &series.points);
         let last = points().map(|point| point.step).fold(1.0, f64::max);
-        let values = points().flat_map(|point| [point.min, point.max]).chain(self.rules.iter().map(|rule| rule.1));
-        let (low, high) = values.fold((0.0_f64, f64::MIN_POSITIVE), |(low, high), v| (low.min(v), high.max(v)));
+        let values =
+            points().flat_map(|point| [point.min, point.max]).chain(self.rules.iter().map(|rule| rule.1));
+        let (low, high) =
+            values.fold((0.0_f64, f64::MIN_POSITIVE), |(low, high), v| (low.min(v), high.max(v)));
         let high = self.high.unwrap_or(high + 0.04 * (high - low));
         let name = |name: &str| name.chars().count().min(LONGEST_NAME) as f64;
         let names = self.series.iter().map(|s| name(&s.name)).chain(self.rules.iter().map(|r| name(&r.0)));

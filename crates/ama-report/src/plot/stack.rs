@@ -46,7 +46,8 @@ impl StackFigure {
     }
 
     fn onto(&self, area: &Area<'_>, height: i32) -> Drawn {
-        let longest = self.rows.iter().map(|row| row.name.chars().count().min(LONGEST_NAME)).max().unwrap_or(0);
+        let longest =
+            self.rows.iter().map(|row| row.name.chars().count().min(LONGEST_NAME)).max().unwrap_or(0);
         let left = (longest as f64 * CHAR) as i32 + 14;
         let high = self.rows.iter().map(|row| row.parts.iter().sum()).fold(f64::MIN_POSITIVE, f64::max);
         let x = |value: f64| {
@@ -59,7 +60,11 @@ impl StackFigure {
             let style = canvas::text(ink::MUTED, HPos::Center);
             area.draw(&Text::new(format::count(tick), (x(tick), bottom + 13 * SUB), style))?;
         }
-        area.draw(&Text::new(self.x_label.clone(), (0, bottom + 13 * SUB), canvas::text(ink::MUTED, HPos::Left)))?;
+        area.draw(&Text::new(
+            self.x_label.clone(),
+            (0, bottom + 13 * SUB),
+            canvas::text(ink::MUTED, HPos::Left),
+        ))?;
         for (index, row) in self.rows.iter().enumerate() {
             let middle = (TOP + ROW / 2 + ROW * index as i32) * SUB;
             area.draw(&Text::new(

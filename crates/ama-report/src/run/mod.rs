@@ -65,7 +65,7 @@ pub struct Run {
 impl Run {
     /// Reads a run folder in whatever state it is: running, killed, finished, empty or damaged.
     ///
-    /// The state is seen from the lock that `ama run` holds; a caller that holds it itself sets [`Run::state`].
+    /// Whether it is running is seen from the lock that `ama run` holds.
     ///
     /// # Errors
     /// [`ReportError::NoFolder`], [`ReportError::NotARun`], or a folder that cannot be listed.
@@ -75,34 +75,38 @@ impl Run {
         }
         let mut notes = Vec::new();
         let about: Option<serde_json::Value> = files::json(&folder.join("run.json"), &mut notes);
-        let begun = ["base", "specialists", "generalists", "data"].iter().any(|name| folder.join(name).is_dir());
-        let ours = about.as_ref().and_then(|about| about.get("format")?.as_str()).map(|f| f.starts_with("ama-run "));
+        let begun =
+            ["base", "specialists", "generalists", "data"].iter().any(|name| folder.join(name).is_dir());
+        let ours =
+            about.as_ref().and_then(|about| about.get("format")?.as_str()).map(|f| f.starts_with("ama-run "));
         let locked = is_locked(folder);
         if !(locked || ours == Some(true) || (ours.is_none() && begun)) {
             return Err(ReportError::NotARun { path: folder.to_path_buf() });
         }
         let about = about.unwrap_or_default();
-        if about.get("format").and_then(serde_json::Value::as_str).is_some_and(|format| format != "ama-run 1") {
-            notes.push("run.json was written by another version of ama; what it calls differently is missing here".into());
+        if about.get("format").and_then(serde_json::Value::as_str).is_some_and(|format| format != "ama-run 1")
+        {
+            notes.push(
+                "run.json was written by another version of ama; what it calls differently is missing here"
+                    .into(),
+            );
         }
         let plan = Plan::read(folder, &mut notes);
         let stages = stages::read(folder, &plan, reading, &mut notes)?;
         let results = Results::read(folder, &mut notes);
-        let state = if locked {
-            State::Running
-        } else if results.is_some() && stages.iter().all(Stage::is_done) {
-            State::Finished
-        } else {
-            State::Stopped
-        };
+        let state = if locked { State::Running } else { at_rest(results.as_ref(), &stages) };
         if results.is_some() && state != State::Finished && stages.iter().any(|stage| !stage.is_done()) {
             notes.push(
-                "the results are of an earlier call: since then a stage was begun again and is not done".into(),
+                "the results are of an earlier call: since then a stage was begun again and is not done"
+                    .into(),
             );
         }
-        let damaged: u64 = stages.iter().filter_map(|stage| stage.trace.as_ref()).map(|trace| trace.damaged).sum();
+        let damaged: u64 =
+            stages.iter().filter_map(|stage| stage.trace.as_ref()).map(|trace| trace.damaged).sum();
         if damaged > 0 {
-            notes.push(format!("{damaged} lines of metrics.jsonl are not what they should be and were left out"));
+            notes.push(format!(
+                "{damaged} lines of metrics.jsonl are not what they should be and were left out"
+            ));
         }
         let label = std::fs::canonicalize(folder)
             .ok()
@@ -119,6 +123,13 @@ impl Run {
             notes,
             read_at: SystemTime::now(),
         })
+    }
+
+    /// The run as it is when nobody works in it any more: for the process that holds the lock and is about to end.
+    #[must_use]
+    pub fn released(mut self) -> Self {
+        self.state = at_rest(self.results.as_ref(), &self.stages);
+        self
     }
 
     /// The tasks: those of the configuration, or else those that results and logs mention.
@@ -152,8 +163,7 @@ impl Run {
     /// The logs of a method's generalists, one a seed.
     #[must_use]
     pub fn traces(&self, method: &str) -> Vec<&Trace> {
-        let of_method =
-            |stage: &&Stage| matches!(&stage.kind, StageKind::Generalist { method: own, .. } if own == method);
+        let of_method = |stage: &&Stage| matches!(&stage.kind, StageKind::Generalist { method: own, .. } if own == method);
         self.stages.iter().filter(of_method).filter_map(|stage| stage.trace.as_ref()).collect()
     }
 
@@ -188,6 +198,10 @@ impl Run {
         let config = shell_word(&self.folder.join("config.resolved.toml").display().to_string());
         format!("ama run {config} --out {folder}")
     }
+}
+
+fn at_rest(results: Option<&Results>, stages: &[Stage]) -> State {
+    if results.is_some() && stages.iter().all(Stage::is_done) { State::Finished } else { State::Stopped }
 }
 
 /// Whether somebody holds the lock of the run folder. (Taking it for a moment does no harm: `ama run` waits that long.)

@@ -33,11 +33,16 @@ pub struct Plan {
 
 impl Plan {
     pub(crate) fn read(folder: &Path, notes: &mut Vec<String>) -> Self {
-        let Some(text) = files::text(&folder.join("config.resolved.toml"), notes) else { return Self::default() };
+        let Some(text) = files::text(&folder.join("config.resolved.toml"), notes) else {
+            return Self::default();
+        };
         let settings: Table = match text.parse() {
             Ok(settings) => settings,
             Err(error) => {
-                notes.push(format!("config.resolved.toml: damaged ({})", error.to_string().replace('\n', " ")));
+                notes.push(format!(
+                    "config.resolved.toml: damaged ({})",
+                    error.to_string().replace('\n', " ")
+                ));
                 Table::new()
             }
         };
@@ -64,13 +69,15 @@ impl Plan {
     #[must_use]
     pub fn specialist_budget(&self, task: &str, pairs: Option<u64>) -> Option<Budget> {
         let shared = self.settings.get("specialist")?;
-        let tasks = self.settings.get("task").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let tasks =
+            self.settings.get("task").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let own = tasks
             .iter()
             .find(|one| one.get("name").and_then(Value::as_str) == Some(task))
             .and_then(|one| one.get("specialist"));
         // A length of the task's own displaces the shared one.
-        let has_length = |own: &&Value| ["steps", "tokens", "epochs"].iter().any(|key| own.get(key).is_some());
+        let has_length =
+            |own: &&Value| ["steps", "tokens", "epochs"].iter().any(|key| own.get(key).is_some());
         let length = own.filter(has_length).unwrap_or(shared);
         let batch = own.filter(|own| own.get("batch_pairs").is_some()).unwrap_or(shared);
         budget(length, "batch_pairs", batch, pairs)
@@ -144,7 +151,10 @@ mod tests {
         assert_eq!(plan.generalist_budget(None), Some(Budget::Tokens(960)));
         assert_eq!(plan.base_budget(Some(80_000)), Some(Budget::Steps(2000)));
         assert_eq!(plan.base_budget(None), None);
-        assert_eq!((plan.tasks.len(), &plan.methods[..], &plan.seeds[..]), (2, &["ama-s".to_string()][..], &[0, 3][..]));
+        assert_eq!(
+            (plan.tasks.len(), &plan.methods[..], &plan.seeds[..]),
+            (2, &["ama-s".to_string()][..], &[0, 3][..])
+        );
         assert!(plan.flat().contains(&("task.a.specialist.tokens".into(), "77".into())));
     }
 }

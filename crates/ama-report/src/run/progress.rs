@@ -60,11 +60,18 @@ impl Run {
     #[must_use]
     pub fn ahead(&self) -> Ahead {
         let trains = |stage: &&Stage| {
-            matches!(stage.kind, StageKind::Base | StageKind::Specialist { .. } | StageKind::Generalist { .. })
+            matches!(
+                stage.kind,
+                StageKind::Base | StageKind::Specialist { .. } | StageKind::Generalist { .. }
+            )
         };
         let done = self.stages.iter().filter(trains).filter(|stage| stage.is_done()).count();
         let generalists = self.plan.methods.len() * self.plan.seeds.len();
-        let specialists = if self.plan.methods.iter().any(|method| self.has_excess(method)) { self.plan.tasks.len() } else { 0 };
+        let specialists = if self.plan.methods.iter().any(|method| self.has_excess(method)) {
+            self.plan.tasks.len()
+        } else {
+            0
+        };
         let base = usize::from(self.plan.settings.contains_key("base"));
         let planned = if generalists == 0 { 0 } else { base + specialists + generalists };
         Ahead { done, planned: planned.max(done), seconds_left: self.seconds_left(generalists) }
@@ -91,7 +98,9 @@ fn left(stage: &Stage, budget: Budget) -> Option<(f64, Option<f64>)> {
     let speed = trace.speed();
     let (done, amount, seconds_each) = match budget {
         Budget::Steps(steps) => (line.step, steps, speed.map(|(_, seconds)| seconds)),
-        Budget::Tokens(tokens) => (line.tokens_total?, tokens, speed.map(|(tokens, seconds)| seconds / tokens.max(1.0))),
+        Budget::Tokens(tokens) => {
+            (line.tokens_total?, tokens, speed.map(|(tokens, seconds)| seconds / tokens.max(1.0)))
+        }
     };
     let share = (done as f64 / amount.max(1) as f64).min(1.0);
     Some((share, seconds_each.map(|each| each * amount.saturating_sub(done) as f64)))

@@ -110,7 +110,8 @@ pub(crate) fn read(
     }
     found.sort_by_cached_key(|(kind, name)| (order(kind, plan), name.clone()));
 
-    let logs = found.iter().filter(|(_, name)| folder.join(name).join("metrics.jsonl").is_file()).count() as u64;
+    let logs =
+        found.iter().filter(|(_, name)| folder.join(name).join("metrics.jsonl").is_file()).count() as u64;
     let limit = match reading {
         Reading::Whole => None,
         Reading::Within(bytes) => Some(bytes / logs.max(1)),
@@ -144,13 +145,16 @@ fn stage(
 
 /// Tasks, methods and seeds as in the configuration, others behind them.
 fn order(kind: &StageKind, plan: &Plan) -> (u8, usize, u64, StageKind) {
-    let place = |names: &[String], name: &str| names.iter().position(|own| own == name).unwrap_or(names.len());
+    let place =
+        |names: &[String], name: &str| names.iter().position(|own| own == name).unwrap_or(names.len());
     let (stage, first, second) = match kind {
         StageKind::Data { task: None } => (0, 0, 0),
         StageKind::Data { task: Some(task) } => (0, 1 + place(&plan.tasks, task), 0),
         StageKind::Base => (1, 0, 0),
         StageKind::Specialist { task } => (2, place(&plan.tasks, task), 0),
-        StageKind::Generalist { method, seed } => (3, place(&plan.methods, method), seed.parse().unwrap_or(u64::MAX)),
+        StageKind::Generalist { method, seed } => {
+            (3, place(&plan.methods, method), seed.parse().unwrap_or(u64::MAX))
+        }
         StageKind::Evaluation { .. } => (4, 0, 0),
     };
     (stage, first, second, kind.clone())
@@ -161,7 +165,9 @@ fn names(folder: &Path) -> Result<Vec<String>, ReportError> {
     let io = |source| ReportError::Io { path: folder.to_path_buf(), source };
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(Vec::new()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
         Err(error) => return Err(io(error)),
     };
     let mut names = Vec::new();

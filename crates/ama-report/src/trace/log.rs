@@ -114,7 +114,8 @@ mod tests {
     fn a_long_log_is_sampled_evenly_with_its_end() {
         let mut text = String::new();
         for step in 1..=200_000_u64 {
-            writeln!(text, "{{\"step\":{step},\"loss\":{},\"drawn\":{{\"a\":2}}}}", step as f64 / 1e5).unwrap();
+            writeln!(text, "{{\"step\":{step},\"loss\":{},\"drawn\":{{\"a\":2}}}}", step as f64 / 1e5)
+                .unwrap();
         }
         let trace = log(text.as_bytes(), Some(256 << 10));
         assert!(trace.sampled && trace.damaged == 0);

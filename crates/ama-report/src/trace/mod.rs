@@ -216,7 +216,11 @@ impl Trace {
     #[must_use]
     pub fn curve(traces: &[&Self], curve: Curve<'_>, most: usize) -> Vec<Point> {
         let mut width = traces.iter().map(|trace| trace.width).max().unwrap_or(1);
-        let longest = traces.iter().map(|trace| (trace.buckets.len() as u64).saturating_mul(trace.width)).max().unwrap_or(0);
+        let longest = traces
+            .iter()
+            .map(|trace| (trace.buckets.len() as u64).saturating_mul(trace.width))
+            .max()
+            .unwrap_or(0);
         while longest.div_ceil(width) > most.max(1) as u64 {
             width = width.saturating_mul(2);
         }
@@ -283,7 +287,11 @@ mod tests {
         assert!(trace.buckets.len() <= MOST_BUCKETS && trace.buckets.len() >= MOST_BUCKETS / 2);
         let curve = Trace::curve(&[&trace], Curve::Whole(Quantity::Loss), 100);
         assert!(curve.len() <= 100 && curve.len() > 50, "{}", curve.len());
-        assert_eq!(curve.iter().map(|point| point.max).fold(0.0, f64::max), 50.0, "a spike of one step is kept");
+        assert_eq!(
+            curve.iter().map(|point| point.max).fold(0.0, f64::max),
+            50.0,
+            "a spike of one step is kept"
+        );
         assert_eq!(trace.drawn()["a"], 300_000.0);
         let weights = Trace::curve(&[&trace], Curve::Task(TaskQuantity::Weight, "a"), 100);
         assert!(weights.iter().all(|point| point.mean == 0.25));
