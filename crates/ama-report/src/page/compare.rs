@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::chart::{Chart, Table};
-use super::results::dots;
+use super::results::{CellView, Row, dots};
 use crate::ReportError;
 use crate::estimate::{Cell, Estimate};
 use crate::format;
@@ -20,7 +20,9 @@ const MOST: usize = 30;
 #[derive(Debug, Serialize)]
 pub(super) struct Compared {
     charts: Vec<Chart>,
-    table: Table,
+    title: String,
+    head: Vec<String>,
+    rows: Vec<Row>,
     settings: Table,
 }
 
@@ -32,58 +34,53 @@ pub(super) fn compare(runs: &[Run]) -> Result<Compared, ReportError> {
         }
     }
     let labels = labels(runs);
+    let metrics: Vec<Metric> = runs.iter().filter_map(|run| Some(run.results.as_ref()?.headline())).collect();
+    // Shares of different things do not belong on one axis.
+    let metric = metrics.first().copied().filter(|first| metrics.iter().all(|other| other == first));
     let mut rows = Vec::new();
-    let mut pictures: BTreeMap<&str, Vec<DotRow>> = BTreeMap::new();
+    let mut pictures: [(&str, Cell<'_>, Vec<DotRow>); 2] =
+        [("Worst task", Cell::Worst, Vec::new()), ("Average", Cell::Average, Vec::new())];
     for (index, (run, label)) in runs.iter().zip(&labels).enumerate() {
         let Some(results) = &run.results else {
-            let mut row = vec![label.clone(), format::UNKNOWN.into(), "no results yet".into()];
-            row.resize(5 + tasks.len(), format::UNKNOWN.into());
-            rows.push(row);
+            let cells = (0..2 + tasks.len()).map(|_| CellView::unknown()).collect();
+            rows.push(Row { name: format!("{label}: no results yet"), reference: true, cells });
             continue;
         };
-        let (metric, own) = (results.headline(), run.tasks());
+        let (headline, own) = (results.headline(), run.tasks());
         for method in results.methods.iter().filter(|method| !method.is_reference()) {
-            let of = |cell| Estimate::of(method, metric, cell, &own, None);
-            let text = |estimate: Option<Estimate>| match estimate {
-                Some(estimate) => {
-                    let interval = format::interval(metric, &estimate);
-                    format!("{} {interval}", format::value(metric, estimate.mean)).trim_end().to_string()
-                }
-                None => format::UNKNOWN.into(),
-            };
-            let mut row = vec![label.clone(), display(&method.name), format!("{}, %", metric.title())];
-            row.extend([Cell::Worst, Cell::Average].map(|cell| text(of(cell))));
-            row.extend(tasks.iter().map(|task| text(of(Cell::Task(task)))));
-            rows.push(row);
-            for (title, cell) in [("Worst task", Cell::Worst), ("Average", Cell::Average)] {
-                if let Some(estimate) = of(cell) {
-                    pictures.entry(title).or_default().push(DotRow {
-                        name: format!("{} · {label}", display(&method.name)),
+            let of = |cell| Estimate::of(method, headline, cell, &own, None);
+            let name = format!("{} · {label}", display(&method.name));
+            let cells =
+                [Cell::Worst, Cell::Average].into_iter().chain(tasks.iter().map(|task| Cell::Task(task)));
+            let cells = cells.map(|cell| CellView::of(headline, of(cell))).collect();
+            for (_, cell, dots) in &mut pictures {
+                if let Some(estimate) = of(*cell) {
+                    dots.push(DotRow {
+                        name: name.clone(),
                         mean: 100.0 * estimate.mean,
                         interval: estimate.interval.map(|i| (100.0 * i.low, 100.0 * i.high)),
                         colour: Some(index),
                     });
                 }
             }
+            rows.push(Row { name, reference: false, cells });
         }
     }
-    let metrics: Vec<Metric> = runs.iter().filter_map(|run| Some(run.results.as_ref()?.headline())).collect();
     let mut charts = Vec::new();
-    // Shares of different things do not belong on one axis.
-    if let Some(&metric) = metrics.first()
-        && metrics.iter().all(|&other| other == metric)
-    {
-        for (index, title) in ["Worst task", "Average"].into_iter().enumerate() {
-            let mut rows = pictures.remove(title).unwrap_or_default();
-            rows.truncate(MOST);
-            if !rows.is_empty() {
-                charts.push(dots(format!("compare{index}"), title, metric, rows, None)?);
-            }
+    for (index, (title, _, mut dots_of)) in pictures.into_iter().enumerate() {
+        dots_of.truncate(MOST);
+        if let Some(metric) = metric
+            && !dots_of.is_empty()
+        {
+            charts.push(dots(format!("compare{index}"), title, metric, dots_of, None)?);
         }
     }
-    let head =
-        ["run", "method", "metric", "worst task", "average"].map(String::from).into_iter().chain(tasks);
-    Ok(Compared { charts, table: Table { head: head.collect(), rows }, settings: settings(runs, &labels) })
+    let title = match metric {
+        Some(metric) => format!("Results: {}, %", metric.title()),
+        None => "Results: verified win rate, or reward accuracy where answers are not checked, %".to_string(),
+    };
+    let head = ["worst task", "average"].map(String::from).into_iter().chain(tasks).collect();
+    Ok(Compared { charts, title, head, rows, settings: settings(runs, &labels) })
 }
 
 /// Names that tell the runs apart: the folder's own, or with its parents where two are the same.

@@ -15,7 +15,8 @@ use crate::verdict::display;
 #[derive(Debug, Serialize)]
 pub(super) struct DrawnView {
     chart: Chart,
-    legend: Vec<(usize, String)>,
+    /// Colour, whether it is the paler one, and the task.
+    legend: Vec<(usize, bool, String)>,
     sampled: bool,
 }
 
@@ -94,7 +95,7 @@ pub(super) fn drawn(run: &Run, id: &str) -> Result<Option<DrawnView>, ReportErro
     let title = format!("{} drawn from each task", if known { "Tokens" } else { "Pairs" });
     let figure = StackFigure { title: title.clone(), x_label: unit.into(), rows };
     let head = ["method", "task", "pairs", "tokens", "share", "passes"].map(String::from).to_vec();
-    let about = "mean over seeds; pairs times the mean length of the task's pairs";
+    let about = if known { "mean over seeds; pairs times the task's mean length" } else { "mean over seeds" };
     let chart = Chart::new(
         format!("{id}-drawn"),
         &title,
@@ -103,8 +104,9 @@ pub(super) fn drawn(run: &Run, id: &str) -> Result<Option<DrawnView>, ReportErro
         figure.draw()?,
         Table { head, rows: cells },
     );
-    let legend =
-        tasks.iter().enumerate().map(|(index, task)| (index % crate::plot::SERIES.len(), task.clone()));
+    let legend = tasks.iter().enumerate().map(|(index, task)| {
+        (index % crate::plot::SERIES.len(), index >= crate::plot::SERIES.len(), task.clone())
+    });
     Ok(Some(DrawnView { chart, legend: legend.collect(), sampled }))
 }
 

@@ -39,19 +39,36 @@ struct MetricTable {
     open: bool,
 }
 
+/// A row of estimates.
 #[derive(Debug, Serialize)]
-struct Row {
-    name: String,
-    reference: bool,
-    cells: Vec<CellView>,
+pub(super) struct Row {
+    pub(super) name: String,
+    pub(super) reference: bool,
+    pub(super) cells: Vec<CellView>,
 }
 
 /// A number, its interval, and how it stands out: `best`, `up`, `down` or nothing.
 #[derive(Debug, Serialize, Default)]
-struct CellView {
+pub(super) struct CellView {
     value: String,
     interval: String,
     mark: &'static str,
+}
+
+impl CellView {
+    /// What is not known.
+    pub(super) fn unknown() -> Self {
+        Self { value: format::UNKNOWN.into(), ..Self::default() }
+    }
+
+    /// An estimate with its interval.
+    pub(super) fn of(metric: Metric, estimate: Option<Estimate>) -> Self {
+        estimate.map_or_else(Self::unknown, |estimate| Self {
+            value: format::value(metric, estimate.mean),
+            interval: format::interval(metric, &estimate),
+            mark: "",
+        })
+    }
 }
 
 /// Columns: worst task, average, then every task.
@@ -152,15 +169,10 @@ fn table(run: &Run, results: &Results, metric: Metric, tasks: &[String], open: b
         .collect();
     let row = |method: &Method| {
         let cells = columns.iter().zip(&best).map(|((cell, _), best)| {
-            let Some(estimate) = estimate(run, method, metric, *cell, tasks) else {
-                return CellView { value: format::UNKNOWN.into(), ..CellView::default() };
-            };
-            let is_best = !method.is_reference() && *best == Some(estimate.mean);
-            CellView {
-                value: format::value(metric, estimate.mean),
-                interval: format::interval(metric, &estimate),
-                mark: if is_best { "best" } else { "" },
-            }
+            let estimate = estimate(run, method, metric, *cell, tasks);
+            let is_best =
+                !method.is_reference() && best.is_some() && *best == estimate.map(|estimate| estimate.mean);
+            CellView { mark: if is_best { "best" } else { "" }, ..CellView::of(metric, estimate) }
         });
         Row { name: display(&method.name), reference: method.is_reference(), cells: cells.collect() }
     };
@@ -177,7 +189,7 @@ fn against(results: &Results, metric: Metric, tasks: &[String]) -> Option<Agains
     let columns = columns(tasks);
     let cell = |method: &Method, cell: Cell<'_>| {
         let Some(gain) = Estimate::difference(method, baseline, metric, cell, tasks) else {
-            return CellView { value: format::UNKNOWN.into(), ..CellView::default() };
+            return CellView::unknown();
         };
         let interval = gain.interval.filter(|interval| matches!(interval.over, Over::Seeds(_)));
         let mark = match interval {

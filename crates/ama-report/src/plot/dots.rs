@@ -12,7 +12,7 @@ const ROW: i32 = 24;
 const TOP: i32 = 26;
 const BOTTOM: i32 = 30;
 const RIGHT: i32 = 26;
-const LONGEST_NAME: usize = 18;
+const LONGEST_NAME: usize = 27;
 
 /// A row.
 #[derive(Debug, Clone)]

@@ -89,7 +89,7 @@ impl LineFigure {
         let high = self.high.unwrap_or(high + 0.04 * (high - low));
         let name = |name: &str| name.chars().count().min(LONGEST_NAME) as f64;
         let names = self.series.iter().map(|s| name(&s.name)).chain(self.rules.iter().map(|r| name(&r.0)));
-        let right = WIDTH - (names.fold(3.0, f64::max) * CHAR + 18.0) as i32;
+        let right = WIDTH - (names.fold(3.0, f64::max) * CHAR + 22.0) as i32;
         Scale { x: (if last > 2.0 { 1.0 } else { 0.0 }, last), y: (low, high), right }
     }
 
@@ -147,7 +147,7 @@ impl LineFigure {
     fn names(&self, area: &Area<'_>, scale: &Scale) -> Drawn {
         let curves = self.series.iter().filter_map(|series| {
             let end = series.points.last()?;
-            Some((scale.y(end.mean), series.name.as_str(), Some(ink::series(series.colour).0)))
+            Some((scale.y(end.mean), series.name.as_str(), Some(ink::series(series.colour))))
         });
         let rules = self.rules.iter().map(|(name, value)| (scale.y(*value), name.as_str(), None));
         let mut names: Vec<_> = curves.chain(rules).collect();
@@ -159,7 +159,17 @@ impl LineFigure {
         for ((_, name, colour), y) in names.into_iter().zip(places) {
             let (x, y) = (scale.right * SUB, (y * f64::from(SUB)).round() as i32);
             match colour {
-                Some(colour) => area.draw(&Circle::new((x + 6 * SUB, y), 3 * SUB, colour.filled()))?,
+                Some((colour, false)) => {
+                    area.draw(&Circle::new((x + 6 * SUB, y), 3 * SUB, colour.filled()))?
+                }
+                // A ring stands for a dashed curve.
+                Some((colour, true)) => {
+                    area.draw(&Circle::new(
+                        (x + 6 * SUB, y),
+                        5 * SUB / 2,
+                        colour.stroke_width(3 * SUB as u32 / 2),
+                    ))?;
+                }
                 None => canvas::line(area, (x + 2 * SUB, y), (x + 9 * SUB, y), ink::MUTED, 1.5)?,
             }
             let style = canvas::text(if colour.is_some() { ink::TEXT } else { ink::MUTED }, HPos::Left);

@@ -79,7 +79,9 @@ impl StackFigure {
                 from += part;
                 if end > start {
                     let corners = [(start, middle - 9 * SUB), (end, middle + 9 * SUB)];
-                    area.draw(&Rectangle::new(corners, ink::series(place).0.filled()))?;
+                    // Where the colours repeat they are paler.
+                    let (colour, again) = ink::series(place);
+                    area.draw(&Rectangle::new(corners, colour.mix(if again { 0.5 } else { 1.0 }).filled()))?;
                 }
             }
         }
