@@ -177,6 +177,8 @@ fn any_file_may_be_missing_or_damaged() {
 fn an_empty_run_has_a_page_and_other_folders_have_an_error_with_the_remedy() {
     let folder = tempfile::tempdir().unwrap();
     let refused = |path: &std::path::Path| Run::read(path, Reading::Whole).unwrap_err();
+    // A folder of another kind that happens to have one of our names.
+    fs::create_dir_all(folder.path().join("base/final")).unwrap();
     let error = refused(folder.path());
     assert!(matches!(error, ReportError::NotARun { .. }));
     assert!(error.to_string().contains("want the folder that `ama run --out` was given"));

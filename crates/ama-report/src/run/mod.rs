@@ -75,14 +75,9 @@ impl Run {
         }
         let mut notes = Vec::new();
         let about: Option<serde_json::Value> = files::json(&folder.join("run.json"), &mut notes);
-        let begun =
-            ["base", "specialists", "generalists", "data"].iter().any(|name| folder.join(name).is_dir());
         let ours =
             about.as_ref().and_then(|about| about.get("format")?.as_str()).map(|f| f.starts_with("ama-run "));
         let locked = is_locked(folder);
-        if !(locked || ours == Some(true) || (ours.is_none() && begun)) {
-            return Err(ReportError::NotARun { path: folder.to_path_buf() });
-        }
         let about = about.unwrap_or_default();
         if about.get("format").and_then(serde_json::Value::as_str).is_some_and(|format| format != "ama-run 1")
         {
@@ -93,6 +88,9 @@ impl Run {
         }
         let plan = Plan::read(folder, &mut notes);
         let stages = stages::read(folder, &plan, reading, &mut notes)?;
+        if !(locked || ours == Some(true) || (ours.is_none() && !stages.is_empty())) {
+            return Err(ReportError::NotARun { path: folder.to_path_buf() });
+        }
         let results = Results::read(folder, &mut notes);
         let state = if locked { State::Running } else { at_rest(results.as_ref(), &stages) };
         if results.is_some() && state != State::Finished && stages.iter().any(|stage| !stage.is_done()) {

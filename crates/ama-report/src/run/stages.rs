@@ -108,6 +108,11 @@ pub(crate) fn read(
         let name = format!("evaluation/{model}");
         found.push((StageKind::Evaluation { model }, name));
     }
+    // A folder of the same name that is no stage (a suite has a `base` too) has none of these.
+    let begun = |name: &str| {
+        ["stage.key", "stage.json", "metrics.jsonl"].iter().any(|file| folder.join(name).join(file).is_file())
+    };
+    found.retain(|(_, name)| begun(name));
     found.sort_by_cached_key(|(kind, name)| (order(kind, plan), name.clone()));
 
     let logs =
