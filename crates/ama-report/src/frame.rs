@@ -34,7 +34,7 @@ pub fn frame(run: &Run, options: FrameOptions) -> String {
     let under = run.under_way();
     for under in &under {
         lines.push(String::new());
-        training(under, options, &mut lines);
+        training(run, under, options, &mut lines);
     }
     if under.is_empty() || run.state != State::Running {
         let verdict = Verdict::of(run);
@@ -75,7 +75,7 @@ fn head(run: &Run) -> String {
 }
 
 /// A stage, where it stands, and its tasks.
-fn training(under: &Under<'_>, options: FrameOptions, lines: &mut Vec<String>) {
+fn training(run: &Run, under: &Under<'_>, options: FrameOptions, lines: &mut Vec<String>) {
     let name = match &under.stage.kind {
         StageKind::Generalist { method, seed } => format!("{} seed {}", display(method), seed),
         _ => under.stage.name.clone(),
@@ -96,11 +96,16 @@ fn training(under: &Under<'_>, options: FrameOptions, lines: &mut Vec<String>) {
         speed.map_or("-".to_string(), |(tokens, seconds)| crate::format::count(tokens / seconds)),
     ));
     if last.alpha.len() > 1 {
-        tasks(last, options, lines);
+        // What a mixer without targets logs as excess is the plain loss.
+        let has_excess = match &under.stage.kind {
+            StageKind::Generalist { method, .. } => run.has_excess(method),
+            _ => false,
+        };
+        tasks(last, has_excess, options, lines);
     }
 }
 
-fn tasks(last: &Line, options: FrameOptions, lines: &mut Vec<String>) {
+fn tasks(last: &Line, has_excess: bool, options: FrameOptions, lines: &mut Vec<String>) {
     let longest = last.alpha.keys().map(|task| clean(task, NAME).chars().count()).max().unwrap_or(0).max(4);
     let width = options.columns.saturating_sub(longest + 34).clamp(6, 40);
     lines
@@ -116,7 +121,7 @@ fn tasks(last: &Line, options: FrameOptions, lines: &mut Vec<String>) {
             clean(task, NAME),
             fixed(weight, 3),
             bar(weight, width),
-            number(last.excess.get(task)),
+            number(last.excess.get(task).filter(|_| has_excess)),
             number(last.task_loss.get(task)),
         ));
     }

@@ -76,7 +76,7 @@ fn follow(term: &Term, run: &mut Run, read: impl Fn() -> Result<Run>) -> Result<
         {
             // Each line wipes what the last frame has left of it, the last wipes the rest of the screen.
             screen += line;
-            screen += "\u{1b}[K\r\n";
+            screen += "\u{1b}[K\n";
         }
         screen += "\u{1b}[J";
         term.write_str(&screen).context("writing to the terminal")?;
