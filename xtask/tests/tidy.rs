@@ -15,6 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ama-merge", &[]),
     ("ama-mix", &[]),
     ("ama-specialist-cache", &[]),
+    ("ama-report", &[]),
     ("ama-suite", &[]),
     ("ama-model", &["ama-loss"]),
     ("ama-train", &["ama-data", "ama-loss", "ama-mix", "ama-model", "ama-specialist-cache"]),
@@ -26,6 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "ama-merge",
             "ama-mix",
             "ama-model",
+            "ama-report",
             "ama-specialist-cache",
             "ama-suite",
             "ama-train",
@@ -44,6 +46,10 @@ const KEPT_OUT: &[(&str, &[&str])] = &[
     ("ama-data", &["dfdx", "safetensors"]),
     ("ama-specialist-cache", &["dfdx", "safetensors", "tokenizers"]),
     ("ama-suite", &["dfdx", "safetensors", "tokenizers"]),
+    (
+        "ama-report",
+        &["dfdx", "arrow", "arrow-array", "parquet", "safetensors", "tokenizers", "image", "font-kit"],
+    ),
     ("ama-model", &["arrow", "arrow-array", "parquet", "tokenizers"]),
 ];
 

@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{data, eval, generate, merge, run, score, sft, specialist, suite, train};
+use crate::commands::{
+    data, eval, generate, merge, report, run, score, sft, specialist, suite, train, watch,
+};
 use crate::console::{self, Console};
 use crate::device::{self, Device};
 use crate::exit;
@@ -63,6 +65,10 @@ enum Command {
     Merge(merge::Options),
     /// Every stage of a configuration: skipped when done, resumed when cut off
     Run(run::Options),
+    /// A run folder, or several side by side, as one HTML page
+    Report(report::Options),
+    /// A running run's weights, excess and time left, live
+    Watch(watch::Options),
 }
 
 /// Runs the command line `arguments` (the program's name first) and says how it went: 0 done, 1 failed, 2 bad usage
@@ -117,6 +123,8 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Command::Generate(options) => generate::run(options, console),
         Command::Merge(options) => merge::run(options, console),
         Command::Run(options) => run::run(options, console),
+        Command::Report(options) => report::run(options, console),
+        Command::Watch(options) => watch::run(options, console),
     }
 }
 

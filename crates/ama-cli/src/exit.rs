@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use ama_data::DataError;
 use ama_merge::MergeError;
 use ama_model::ModelError;
+use ama_report::ReportError;
 use ama_specialist_cache::CacheError;
 use ama_suite::SuiteError;
 use ama_train::TrainError;
@@ -53,6 +54,12 @@ fn code_of(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
         Some(of_cache(error))
     } else if let Some(error) = error.downcast_ref::<MergeError>() {
         Some(of_merge(error))
+    } else if let Some(error) = error.downcast_ref::<ReportError>() {
+        Some(match error {
+            ReportError::NoFolder { .. } | ReportError::NotARun { .. } | ReportError::NoRuns => BAD_INPUT,
+            ReportError::Io { source, .. } => of_io(source),
+            _ => FAILED,
+        })
     } else if let Some(error) = error.downcast_ref::<SuiteError>() {
         Some(match error {
             SuiteError::UnknownName { .. } | SuiteError::Exists { .. } => BAD_INPUT,

@@ -8,6 +8,7 @@ use anyhow::Result;
 
 use crate::exit::bad_input;
 use crate::files;
+use crate::live::LiveReport;
 use crate::progress::Progress;
 use crate::stop;
 
@@ -25,6 +26,8 @@ pub(crate) struct Job<'a> {
     /// Steps between checkpoints.
     pub(crate) every_steps: Option<u64>,
     pub(crate) options: &'a TrainOptions,
+    /// The page to bring up to date on the way, if there is one.
+    pub(crate) report: Option<&'a LiveReport>,
 }
 
 impl Job<'_> {
@@ -39,7 +42,7 @@ impl Job<'_> {
             identity: self.identity.clone(),
             resume: true,
         };
-        let mut progress = Progress::new(self.label.as_str()).with_metrics(self.metrics.clone());
+        let mut progress = Progress::new(self.label.as_str()).with_metrics(self.metrics.clone(), self.report);
         let outcome = train(
             model,
             objective,

@@ -23,6 +23,7 @@ mod files;
 mod generation;
 mod job;
 mod key;
+mod live;
 mod policy;
 mod progress;
 mod run;

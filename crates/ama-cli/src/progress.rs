@@ -8,6 +8,7 @@ use ama_train::{MetricsLog, Observer, StepRecord, TrainError};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::console;
+use crate::live::LiveReport;
 
 /// All bars of the program, so that parallel runs draw one below the other.
 static BARS: LazyLock<MultiProgress> =
@@ -25,17 +26,18 @@ enum Metrics {
 }
 
 /// Follows one training run or scoring pass; also writes its `metrics.jsonl`.
-pub(crate) struct Progress {
+pub(crate) struct Progress<'a> {
     label: String,
     bar: Option<ProgressBar>,
     started: Instant,
     said: Instant,
     metrics: Metrics,
+    report: Option<&'a LiveReport>,
     /// The first error of the metrics log; an observer cannot return it.
     failed: Option<TrainError>,
 }
 
-impl Progress {
+impl<'a> Progress<'a> {
     /// `label` names the work, for instance `specialist helpful`.
     pub(crate) fn new(label: impl Into<String>) -> Self {
         let now = Instant::now();
@@ -45,13 +47,15 @@ impl Progress {
             started: now,
             said: now,
             metrics: Metrics::Nowhere,
+            report: None,
             failed: None,
         }
     }
 
-    /// Also writes every step to a log, which is cut back to where the run resumes.
-    pub(crate) fn with_metrics(mut self, path: Option<PathBuf>) -> Self {
+    /// Also writes every step to a log, which is cut back to where the run resumes, and keeps a page up to date.
+    pub(crate) fn with_metrics(mut self, path: Option<PathBuf>, report: Option<&'a LiveReport>) -> Self {
         self.metrics = path.map_or(Metrics::Nowhere, Metrics::To);
+        self.report = report;
         self
     }
 
@@ -109,10 +113,13 @@ fn new_bar(total: u64) -> ProgressBar {
     bar
 }
 
-impl Observer for Progress {
+impl Observer for Progress<'_> {
     fn step(&mut self, record: &StepRecord, done: u64, total: u64) {
         if self.failed.is_none() {
             self.failed = self.log(record).err();
+        }
+        if let Some(report) = self.report {
+            report.refresh();
         }
         let label = self.label.clone();
         self.advance(&label, done, total, || {

@@ -27,6 +27,8 @@ fn every_command_has_help_with_an_example() {
         vec!["eval"],
         vec!["generate"],
         vec!["run"],
+        vec!["report"],
+        vec!["watch"],
     ] {
         let help = succeed(&[&command[..], &["--help"]].concat());
         assert!(help.out.contains("Example"), "{command:?}: {}", help.out);

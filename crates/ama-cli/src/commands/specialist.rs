@@ -131,6 +131,7 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
         identity,
         every_steps: training.checkpoint_every,
         options: &train_options,
+        report: None,
     };
     let summary = job.train(&mut policy.model, &mut objective)?;
     policy.save(&options.out, options.dtype.into())?;

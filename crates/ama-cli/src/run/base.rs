@@ -137,6 +137,7 @@ fn make(context: &Context<'_>, tokenizer: &PairTokenizer, settings: &BaseSetting
             identity: key.clone(),
             every_steps: settings.training.checkpoint_every,
             options: &options,
+            report: Some(&context.report),
         };
         let summary = job.train(&mut model, &mut objective)?;
         Trained::finish(&model, &summary, stage, &settings.config)

@@ -8,7 +8,6 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::Context;
-use super::stage::Stage;
 use crate::config::{BaseSettings, TaskSettings};
 use crate::corpus::{Rows, Source, StoredQuestion, report_json};
 use crate::files;
@@ -80,7 +79,7 @@ pub(crate) fn corpus(
     let key = with_files(key, &source)?;
     // A dot keeps it apart from a task of the same name.
     let name = "data/.base";
-    Stage::new(context.root(), name, key.hex(), context.force).run(|folder| -> Result<Value> {
+    context.stage(name, key.hex()).run(|folder| -> Result<Value> {
         let store = source.tokenise(tokenizer, &folder.join("rows.tokens"))?;
         Ok(report_json(store.report()))
     })?;

@@ -113,6 +113,7 @@ pub(crate) fn generalist(
             identity: key.clone(),
             every_steps: training.checkpoint_every,
             options: &options,
+            report: Some(&context.report),
         };
         let summary = job.train(&mut model, &mut objective)?;
         Trained::finish(&model, &summary, stage, &policy.folder)

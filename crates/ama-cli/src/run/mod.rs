@@ -1,7 +1,7 @@
 //! `ama run`: every stage of a configuration in one folder.
 //!
 //! ```text
-//! RUN/config.resolved.toml  run.json  results.json
+//! RUN/config.resolved.toml  run.json  results.json  report.html
 //! RUN/data/TASK/            token stores, checkable questions
 //! RUN/base/                 metrics.jsonl  checkpoints/  final/        (if the base model is made here)
 //! RUN/cache/                scores of reference and specialists, by content
@@ -35,6 +35,7 @@ use serde_json::Value;
 use crate::config::{Config, MethodSettings};
 use crate::console::Console;
 use crate::exit::bad_input;
+use crate::live::LiveReport;
 use crate::policy::want_folder;
 use base::{Saved, Trained};
 use data::TaskData;
@@ -50,6 +51,7 @@ pub(crate) struct Context<'a> {
     folder: RunFolder,
     loss: PreferenceLoss,
     force: bool,
+    report: LiveReport,
 }
 
 impl Context<'_> {
@@ -57,8 +59,8 @@ impl Context<'_> {
         self.folder.root()
     }
 
-    fn stage(&self, name: impl Into<String>, key: String) -> Stage {
-        Stage::new(self.root(), name, key, self.force)
+    fn stage(&self, name: impl Into<String>, key: String) -> Stage<'_> {
+        Stage::new(self.root(), name, key, self.force).reporting(&self.report)
     }
 }
 
@@ -87,13 +89,23 @@ impl Prepared {
     }
 }
 
-/// Runs all stages and writes `results.json`, which is returned.
+/// Runs all stages and writes `results.json`, which is returned, and `report.html`, however it ends.
 ///
 /// # Errors
 /// Bad input, an interruption, or a stage that failed.
 pub(crate) fn run_all(config: &Config, options: RunOptions<'_>, console: Console) -> Result<Value> {
     let context = open(config, options)?;
-    let prepared = prepare(&context, &config.methods)?;
+    let outcome = all_stages(&context, options.jobs, console);
+    let page = context.report.finish();
+    if let (Ok(_), Some(page)) = (&outcome, page) {
+        console.say(&format!("report in {}", page.display()))?;
+    }
+    outcome
+}
+
+fn all_stages(context: &Context<'_>, jobs: usize, console: Console) -> Result<Value> {
+    let config = context.config;
+    let prepared = prepare(context, &config.methods)?;
     let fingerprints = prepared.fingerprints();
     let inputs = Inputs {
         base: &prepared.base,
@@ -105,13 +117,13 @@ pub(crate) fn run_all(config: &Config, options: RunOptions<'_>, console: Console
         .map(|i| (&prepared.tasks[i], &prepared.scores[i], fingerprints.get(i)))
         .collect();
 
-    let reference = evaluation::evaluation(&context, "base", &prepared.base, &all, &prepared.base)?;
+    let reference = evaluation::evaluation(context, "base", &prepared.base, &all, &prepared.base)?;
     let mut rows = vec![Row::single("base", reference)];
     if !prepared.specialists.is_empty() {
         let mut own = evaluation::Results::new();
         for (task, (saved, _)) in all.iter().zip(&prepared.specialists) {
             let name = format!("specialist-{}", task.0.name);
-            own.extend(evaluation::evaluation(&context, &name, saved, &[*task], &prepared.base)?);
+            own.extend(evaluation::evaluation(context, &name, saved, &[*task], &prepared.base)?);
         }
         let (seconds, tokens) =
             prepared.specialists.iter().fold((0.0, 0), |(seconds, tokens), (_, trained)| {
@@ -125,10 +137,10 @@ pub(crate) fn run_all(config: &Config, options: RunOptions<'_>, console: Console
         .iter()
         .flat_map(|method| config.seeds.iter().map(move |&seed| (method, seed)))
         .collect();
-    let outcomes = in_parallel(options.jobs, &runs, |&(method, seed)| {
-        let (saved, trained) = generalists::generalist(&context, &inputs, method, seed)?;
+    let outcomes = in_parallel(jobs, &runs, |&(method, seed)| {
+        let (saved, trained) = generalists::generalist(context, &inputs, method, seed)?;
         let name = format!("{}.seed-{seed}", method.name);
-        let results = evaluation::evaluation(&context, &name, &saved, &all, &prepared.base)?;
+        let results = evaluation::evaluation(context, &name, &saved, &all, &prepared.base)?;
         Ok((results, trained))
     })?;
     let mut outcomes = outcomes.into_iter();
@@ -174,7 +186,18 @@ pub(crate) fn train_one(
     };
     let seed = seed.unwrap_or(config.seeds[0]);
     let context = open(config, options)?;
-    let prepared = prepare(&context, std::slice::from_ref(method))?;
+    let outcome = one_generalist(&context, method, seed, console);
+    context.report.finish();
+    outcome
+}
+
+fn one_generalist(
+    context: &Context<'_>,
+    method: &MethodSettings,
+    seed: u64,
+    console: Console,
+) -> Result<Value> {
+    let prepared = prepare(context, std::slice::from_ref(method))?;
     let fingerprints = prepared.fingerprints();
     let inputs = Inputs {
         base: &prepared.base,
@@ -182,7 +205,7 @@ pub(crate) fn train_one(
         scores: &prepared.scores,
         specialists: &fingerprints,
     };
-    let (saved, trained) = generalists::generalist(&context, &inputs, method, seed)?;
+    let (saved, trained) = generalists::generalist(context, &inputs, method, seed)?;
     console.say(&format!(
         "{} seed {seed}: {} steps, {} tokens; model in {}",
         method.name,
@@ -199,7 +222,8 @@ pub(crate) fn train_one(
 fn open<'a>(config: &'a Config, options: RunOptions<'_>) -> Result<Context<'a>> {
     let loss = config.loss.build().map_err(|error| bad_input(error.to_string()))?;
     let folder = RunFolder::open(options.out)?;
-    Ok(Context { config, folder, loss, force: options.force })
+    let report = LiveReport::new(options.out);
+    Ok(Context { config, folder, loss, force: options.force, report })
 }
 
 /// Data, base model, reference scores and, if a method needs them, specialists with their losses.

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Stopped;
+use crate::live::LiveReport;
 use crate::{console, files, stop};
 
 /// Version of `stage.json`.
@@ -21,12 +22,13 @@ const FORMAT: u32 = 1;
 
 /// One stage, by name and content.
 #[derive(Debug)]
-pub(crate) struct Stage {
+pub(crate) struct Stage<'a> {
     /// Name in messages and folder below the run folder, for instance `specialists/helpful`.
     name: String,
     folder: PathBuf,
     key: String,
     force: bool,
+    report: Option<&'a LiveReport>,
 }
 
 /// `stage.json`.
@@ -39,11 +41,16 @@ struct StageFile<T> {
     outputs: T,
 }
 
-impl Stage {
+impl<'a> Stage<'a> {
     /// The stage `name` of the run folder `root`; `key` covers all its inputs and settings.
     pub(crate) fn new(root: &Path, name: impl Into<String>, key: String, force: bool) -> Self {
         let name = name.into();
-        Self { folder: root.join(&name), name, key, force }
+        Self { folder: root.join(&name), name, key, force, report: None }
+    }
+
+    /// Also brings a page up to date when it is done.
+    pub(crate) fn reporting(self, report: &'a LiveReport) -> Self {
+        Self { report: Some(report), ..self }
     }
 
     /// What an earlier call with the same key left, or else what `work` makes in the stage's folder.
@@ -74,6 +81,9 @@ impl Stage {
         // What was there to continue from is of no use now.
         clear(&self.folder.join("checkpoints"))?;
         console::note(&format!("{:<34} done in {seconds:.1} s", self.name));
+        if let Some(report) = self.report {
+            report.refresh();
+        }
         Ok(file.outputs)
     }
 
@@ -118,7 +128,7 @@ mod tests {
     use super::*;
     use anyhow::bail;
 
-    fn stage(root: &Path, key: &str) -> Stage {
+    fn stage(root: &Path, key: &str) -> Stage<'static> {
         Stage::new(root, "a/b", key.to_string(), false)
     }
 
