@@ -62,12 +62,13 @@ impl AmaR {
     }
 
     pub(crate) fn state_as(&self, name: &'static str) -> MixerState {
-        MixerState::of(name, Some((&self.weights, &self.scale)), &self.average)
+        MixerState::of(name, &self.average).with_weights(&self.weights).with_scale(&self.scale)
     }
 
     pub(crate) fn restore_as(&mut self, name: &'static str, state: &MixerState) -> Result<(), MixError> {
         let average = state.average(name, self.weights.tasks())?;
         let weights = state.log_weights(self.weights.tasks())?;
+        state.no_per_task()?;
         self.scale = self.scale.restored(state.running_scale)?;
         (self.average, self.weights) = (average, weights);
         Ok(())

@@ -1,6 +1,6 @@
 //! AMA-S: resampling.
 
-use crate::mixer::check_update;
+use crate::mixer::{check_possible, check_update};
 use crate::{
     DrawRule, ExcessScale, LogWeights, MixError, Mixer, MixerState, Plan, TaskExcess, average::AlphaAverage,
     error::check_not_negative, mix_with_uniform, scale::ScaleTracker,
@@ -83,11 +83,7 @@ impl Mixer for AmaS {
 
     fn update(&mut self, tasks: &[TaskExcess]) -> Result<(), MixError> {
         let pairs = check_update(self.q.tasks(), tasks)? as f64;
-        let drawn_from_nothing =
-            |&(task, seen): &(usize, &TaskExcess)| seen.drawn > 0 && self.alpha[task] == 0.0;
-        if let Some((task, seen)) = tasks.iter().enumerate().find(drawn_from_nothing) {
-            return Err(MixError::ImpossibleDraw { task, drawn: seen.drawn });
-        }
+        check_possible(&self.alpha, tasks)?;
         self.average.push(&self.alpha);
         let (eta, scale, alpha) = (self.eta, self.scale.observe(tasks), &self.alpha);
         self.q.exponentiate(|task| match tasks[task] {
@@ -118,12 +114,13 @@ impl Mixer for AmaS {
     }
 
     fn state(&self) -> MixerState {
-        MixerState::of(self.name(), Some((&self.q, &self.scale)), &self.average)
+        MixerState::of(self.name(), &self.average).with_weights(&self.q).with_scale(&self.scale)
     }
 
     fn restore(&mut self, state: &MixerState) -> Result<(), MixError> {
         let average = state.average(self.name(), self.q.tasks())?;
         let q = state.log_weights(self.q.tasks())?;
+        state.no_per_task()?;
         self.scale = self.scale.restored(state.running_scale)?;
         (self.average, self.q) = (average, q);
         self.mix();

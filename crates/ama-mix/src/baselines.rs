@@ -30,12 +30,9 @@ impl Constant {
 
     fn restore(&mut self, name: &'static str, state: &MixerState) -> Result<(), MixError> {
         let average = state.average(name, self.sampling.len())?;
-        if !state.log_weights.is_empty() {
-            return Err(MixError::StateField { field: "log_weights" });
-        }
-        if state.running_scale.is_some() {
-            return Err(MixError::StateField { field: "running_scale" });
-        }
+        state.no_log_weights()?;
+        state.no_scale()?;
+        state.no_per_task()?;
         self.average = average;
         Ok(())
     }
@@ -73,7 +70,7 @@ macro_rules! constant_mixer {
             }
 
             fn state(&self) -> MixerState {
-                MixerState::of(self.name(), None, &self.constant.average)
+                MixerState::of(self.name(), &self.constant.average)
             }
 
             fn restore(&mut self, state: &MixerState) -> Result<(), MixError> {

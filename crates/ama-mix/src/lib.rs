@@ -8,7 +8,9 @@
 //! - [`AmaR`] **reweights**: every batch holds equally many pairs of each task, and the mixer moves the
 //!   factor on each task's loss (exponentiated gradient, the order of Group DRO);
 //! - [`AmaS`] **resamples**: the mixer moves the probability of drawing from each task (EXP3);
-//! - [`Pooled`], [`TaskNormalised`], [`Fixed`], [`temperature`] and [`GroupDro`] are the baselines.
+//! - [`AmaSIx`] is AMA-S with a bandit of less variance (Exp3-IX), and [`Averaged`] steps with averaged weights;
+//! - [`Pooled`], [`TaskNormalised`], [`Fixed`], [`temperature`] and [`GroupDro`] are the baselines;
+//! - [`Odm`], [`DoReMi`], [`Term`] and [`Famo`] are mixers of other papers, over the same loop.
 //!
 //! All of it is arithmetic: no input or output, no clock, and no random numbers. The caller draws the
 //! batch, so the crate fits in any training loop, in any framework.
@@ -61,23 +63,36 @@ mod mixer;
 
 mod ama_r;
 mod ama_s;
+mod ama_s_ix;
+mod averaged;
 mod baselines;
 mod group_dro;
+
+mod doremi;
+mod famo;
+mod odm;
+mod term;
 
 mod spec;
 
 pub use ama_r::AmaR;
 pub use ama_s::AmaS;
+pub use ama_s_ix::AmaSIx;
+pub use averaged::Averaged;
 pub use baselines::{Fixed, Pooled, TaskNormalised, temperature};
+pub use doremi::DoReMi;
 pub use error::MixError;
 pub use excess::{ExcessMode, GradientClip, PairExcess, pair_excess};
+pub use famo::Famo;
 pub use group_dro::GroupDro;
 pub use mixer::{Mixer, TaskExcess};
+pub use odm::Odm;
 pub use plan::{DrawRule, Plan};
 pub use scale::{ExcessScale, SCALE_FLOOR_NATS};
 pub use simplex::{LogWeights, mix_with_uniform, proportions};
 pub use spec::{MixerKind, MixerSpec, Resolved};
 pub use state::{MixerState, STATE_VERSION};
+pub use term::Term;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

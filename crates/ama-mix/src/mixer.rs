@@ -105,6 +105,14 @@ pub(crate) fn check_update(task_count: usize, tasks: &[TaskExcess]) -> Result<us
     if pairs == 0 { Err(MixError::EmptyBatch) } else { Ok(pairs) }
 }
 
+/// Refuses pairs of a task that `sampling` never draws: they cannot be importance weighted.
+pub(crate) fn check_possible(sampling: &[f64], tasks: &[TaskExcess]) -> Result<(), MixError> {
+    match tasks.iter().zip(sampling).position(|(seen, &share)| seen.drawn > 0 && share == 0.0) {
+        Some(task) => Err(MixError::ImpossibleDraw { task, drawn: tasks[task].drawn }),
+        None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

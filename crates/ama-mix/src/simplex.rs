@@ -4,7 +4,7 @@ use crate::MixError;
 
 /// Where log-weights and their gains saturate. `exp` of anything below -746 is 0 in `f64`, so a weight held
 /// here differs from a true one only in how long it takes to come back; the sum of two such values is finite.
-const LOG_LIMIT: f64 = 1e300;
+pub(crate) const LOG_LIMIT: f64 = 1e300;
 
 /// A point of the simplex as log-weights, for exponentiated-gradient updates.
 ///
@@ -78,6 +78,19 @@ impl LogWeights {
         self.normalise();
     }
 
+    /// `w_i <- (1 - floor) w_i + floor / k`: mixes with the uniform weights and goes on from there (where
+    /// [`mix_with_uniform`] leaves `w` as it is). `floor` in `[0, 1]`; 0 changes nothing.
+    pub fn smooth(&mut self, floor: f64) {
+        if floor > 0.0 {
+            let mut mixed = vec![0.0; self.weights.len()];
+            mix_with_uniform(&self.weights, floor, &mut mixed);
+            for (log, weight) in self.logs.iter_mut().zip(mixed) {
+                *log = weight.ln().max(-LOG_LIMIT);
+            }
+            self.normalise();
+        }
+    }
+
     fn normalise(&mut self) {
         let max = self.logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let mut sum = 0.0;
@@ -146,6 +159,18 @@ mod tests {
         }
         assert_eq!(w.weights(), [0.0, 1.0, 0.0]);
         assert!(w.logs().iter().all(|log| log.is_finite()));
+    }
+
+    /// 1/8, 7/8 with a quarter of uniform: 3/32 + 4/32 = 7/32 and 25/32; then a factor 25/7 on the first.
+    #[test]
+    fn smoothing_is_where_the_next_step_starts() {
+        let mut w = LogWeights::from_logs(vec![0.0, 7f64.ln()]).unwrap();
+        w.smooth(0.25);
+        w.exponentiate(|task| if task == 0 { (25.0f64 / 7.0).ln() } else { 0.0 });
+        assert!((w.weights()[0] - 0.5).abs() < 1e-15, "{:?}", w.weights());
+        let before = w.clone();
+        w.smooth(0.0);
+        assert_eq!(w, before);
     }
 
     #[test]

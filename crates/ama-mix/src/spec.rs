@@ -1,8 +1,8 @@
 //! Which mixer, with which settings: the validated form of a configuration.
 
 use crate::{
-    AmaR, AmaS, ExcessScale, Fixed, GroupDro, MixError, Mixer, Pooled, TaskNormalised, error::check_tasks,
-    temperature,
+    AmaR, AmaS, AmaSIx, Averaged, DoReMi, ExcessScale, Famo, Fixed, GroupDro, MixError, Mixer, Odm, Pooled,
+    TaskNormalised, Term, error::check_tasks, temperature,
 };
 use std::{fmt, str::FromStr};
 
@@ -24,11 +24,21 @@ pub enum MixerKind {
     AmaR,
     /// `ama-s`: [`AmaS`].
     AmaS,
+    /// `ama-s-ix`: [`AmaSIx`].
+    AmaSIx,
+    /// `odm`: [`Odm`].
+    Odm,
+    /// `doremi`: [`DoReMi`].
+    DoReMi,
+    /// `term`: [`Term`].
+    Term,
+    /// `famo`: [`Famo`].
+    Famo,
 }
 
 impl MixerKind {
-    /// Every mixer, baselines first.
-    pub const ALL: [Self; 7] = [
+    /// Every mixer: baselines, AutoMixAlign, other papers.
+    pub const ALL: [Self; 12] = [
         Self::Pooled,
         Self::TaskNormalised,
         Self::Fixed,
@@ -36,6 +46,11 @@ impl MixerKind {
         Self::GroupDro,
         Self::AmaR,
         Self::AmaS,
+        Self::AmaSIx,
+        Self::Odm,
+        Self::DoReMi,
+        Self::Term,
+        Self::Famo,
     ];
 
     /// The stable name, as in configurations and results.
@@ -48,6 +63,11 @@ impl MixerKind {
             Self::GroupDro => "group-dro",
             Self::AmaR => "ama-r",
             Self::AmaS => "ama-s",
+            Self::AmaSIx => "ama-s-ix",
+            Self::Odm => "odm",
+            Self::DoReMi => "doremi",
+            Self::Term => "term",
+            Self::Famo => "famo",
         }
     }
 
@@ -112,19 +132,67 @@ pub enum MixerSpec {
         /// Unit of the excess.
         scale: ExcessScale,
     },
+    /// [`AmaSIx`].
+    AmaSIx {
+        /// Implicit exploration, `> 0`; by default `eta / 2`.
+        gamma: Option<f64>,
+        /// Step over the scale; by default [`AmaSIx::horizon_eta`].
+        eta: Option<f64>,
+        /// Unit of the excess.
+        scale: ExcessScale,
+    },
+    /// [`Odm`].
+    Odm {
+        /// Weight of the past in the rewards, in `[0, 1)`; [`Odm::PAPER_SMOOTHING`] by default.
+        smoothing: Option<f64>,
+        /// Unit of the losses; `Fixed(1.0)` in the paper.
+        scale: ExcessScale,
+    },
+    /// [`DoReMi`].
+    DoReMi {
+        /// Smoothing towards equal weights, in `[0, 1]`; [`DoReMi::PAPER_C`] by default.
+        c: Option<f64>,
+        /// Step over the scale; [`DoReMi::PAPER_ETA`] by default.
+        eta: Option<f64>,
+        /// Unit of the excess; `Fixed(1.0)` in the paper.
+        scale: ExcessScale,
+    },
+    /// [`Term`].
+    Term {
+        /// Tilt `t`, in 1/nats; [`Term::DEFAULT_TILT`] by default.
+        tilt: Option<f64>,
+    },
+    /// [`Famo`].
+    Famo {
+        /// Learning rate `beta` of the logits; [`Famo::PAPER_BETA`] by default.
+        eta: Option<f64>,
+        /// Decay of the logits; [`Famo::PAPER_GAMMA`] by default.
+        gamma: Option<f64>,
+    },
+    /// [`Averaged`]: another mixer, but the model steps with the mean of its weights.
+    Averaged(Box<MixerSpec>),
 }
 
-/// The settings that a [`MixerSpec`] comes to for a number of tasks and steps, to be recorded with a run.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// The settings that a [`MixerSpec`] comes to for a number of tasks and steps, to be recorded with a run. `None` for
+/// what the mixer does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Resolved {
-    /// Share of uniform exploration (AMA-S).
+    /// Share of uniform exploration (AMA-S) or of smoothing (DoReMi).
     pub c: Option<f64>,
-    /// Step over the excess scale (AMA-R, AMA-S, Group DRO).
+    /// Step over the excess scale, or (FAMO) of the logits.
     pub eta: Option<f64>,
-    /// Unit of the excess (AMA-R, AMA-S, Group DRO).
+    /// Implicit exploration (AMA-S with Exp3-IX) or decay of the logits (FAMO).
+    pub gamma: Option<f64>,
+    /// Unit of the excess.
     pub scale: Option<ExcessScale>,
     /// Exponent on the sizes (temperature).
     pub tau: Option<f64>,
+    /// Weight of the past in the rewards (ODM).
+    pub smoothing: Option<f64>,
+    /// Tilt in 1/nats (TERM).
+    pub tilt: Option<f64>,
+    /// Whether the model steps with averaged weights ([`Averaged`]).
+    pub averaged: bool,
 }
 
 impl MixerSpec {
@@ -138,18 +206,25 @@ impl MixerSpec {
             Self::GroupDro { .. } => MixerKind::GroupDro,
             Self::AmaR { .. } => MixerKind::AmaR,
             Self::AmaS { .. } => MixerKind::AmaS,
+            Self::AmaSIx { .. } => MixerKind::AmaSIx,
+            Self::Odm { .. } => MixerKind::Odm,
+            Self::DoReMi { .. } => MixerKind::DoReMi,
+            Self::Term { .. } => MixerKind::Term,
+            Self::Famo { .. } => MixerKind::Famo,
+            Self::Averaged(inner) => inner.kind(),
         }
     }
 
     /// Whether the mixer acts on the excess over specialists, so that a run has to have them. (A run with
     /// [`ExcessMode::Raw`](crate::ExcessMode::Raw) needs none, whatever the mixer.)
     pub const fn needs_specialists(&self) -> bool {
-        matches!(self, Self::AmaR { .. } | Self::AmaS { .. })
+        use MixerKind::{AmaR, AmaS, AmaSIx, DoReMi};
+        matches!(self.kind(), AmaR | AmaS | AmaSIx | DoReMi)
     }
 
     /// The settings for `tasks` tasks and a run of `horizon_steps` steps, defaults filled in.
     pub fn resolve(&self, tasks: usize, horizon_steps: u64) -> Resolved {
-        let none = Resolved { c: None, eta: None, scale: None, tau: None };
+        let none = Resolved::default();
         match *self {
             Self::Pooled | Self::TaskNormalised | Self::Fixed { .. } => none,
             Self::Temperature { tau } => Resolved { tau: Some(tau), ..none },
@@ -162,6 +237,25 @@ impl MixerSpec {
                 let eta = eta.unwrap_or(c / tasks.max(1) as f64);
                 Resolved { c: Some(c), eta: Some(eta), scale: Some(scale), ..none }
             }
+            Self::AmaSIx { gamma, eta, scale } => {
+                let eta = eta.unwrap_or_else(|| AmaSIx::horizon_eta(tasks, horizon_steps));
+                let gamma = gamma.unwrap_or(eta / 2.0);
+                Resolved { gamma: Some(gamma), eta: Some(eta), scale: Some(scale), ..none }
+            }
+            Self::Odm { smoothing, scale } => {
+                let smoothing = smoothing.unwrap_or(Odm::PAPER_SMOOTHING);
+                Resolved { smoothing: Some(smoothing), scale: Some(scale), ..none }
+            }
+            Self::DoReMi { c, eta, scale } => {
+                let (c, eta) = (c.unwrap_or(DoReMi::PAPER_C), eta.unwrap_or(DoReMi::PAPER_ETA));
+                Resolved { c: Some(c), eta: Some(eta), scale: Some(scale), ..none }
+            }
+            Self::Term { tilt } => Resolved { tilt: Some(tilt.unwrap_or(Term::DEFAULT_TILT)), ..none },
+            Self::Famo { eta, gamma } => {
+                let (eta, gamma) = (eta.unwrap_or(Famo::PAPER_BETA), gamma.unwrap_or(Famo::PAPER_GAMMA));
+                Resolved { eta: Some(eta), gamma: Some(gamma), ..none }
+            }
+            Self::Averaged(ref inner) => Resolved { averaged: true, ..inner.resolve(tasks, horizon_steps) },
         }
     }
 
@@ -176,8 +270,9 @@ impl MixerSpec {
         }
         let tasks = sizes.len();
         // `unwrap_or_default` below never acts: `resolve` fills what the variant has.
-        let Resolved { c, eta, .. } = self.resolve(tasks, horizon_steps);
-        let (c, eta) = (c.unwrap_or_default(), eta.unwrap_or_default());
+        let resolved = self.resolve(tasks, horizon_steps);
+        let (c, eta) = (resolved.c.unwrap_or_default(), resolved.eta.unwrap_or_default());
+        let gamma = resolved.gamma.unwrap_or_default();
         Ok(match *self {
             Self::Pooled => Box::new(Pooled::new(sizes)?),
             Self::TaskNormalised => Box::new(TaskNormalised::new(tasks)?),
@@ -189,6 +284,14 @@ impl MixerSpec {
             Self::GroupDro { scale, .. } => Box::new(GroupDro::new(tasks, eta, scale)?),
             Self::AmaR { scale, .. } => Box::new(AmaR::new(tasks, eta, scale)?),
             Self::AmaS { scale, .. } => Box::new(AmaS::new(tasks, c, eta, scale)?),
+            Self::AmaSIx { scale, .. } => Box::new(AmaSIx::new(tasks, gamma, eta, scale)?),
+            Self::Odm { scale, .. } => {
+                Box::new(Odm::new(tasks, resolved.smoothing.unwrap_or_default(), scale)?)
+            }
+            Self::DoReMi { scale, .. } => Box::new(DoReMi::new(tasks, c, eta, scale)?),
+            Self::Term { .. } => Box::new(Term::new(tasks, resolved.tilt.unwrap_or_default())?),
+            Self::Famo { .. } => Box::new(Famo::new(tasks, eta, gamma)?),
+            Self::Averaged(ref inner) => Box::new(Averaged::new(inner.build(sizes, horizon_steps)?)),
         })
     }
 }
@@ -209,7 +312,7 @@ impl FromStr for MixerSpec {
     /// [`MixError::UnknownMixer`]; [`MixError::MissingSetting`] for `fixed` and `temperature`, which have no
     /// default.
     fn from_str(name: &str) -> Result<Self, MixError> {
-        let scale = ExcessScale::default();
+        let (scale, nats) = (ExcessScale::default(), ExcessScale::Fixed(1.0));
         let missing = |name, missing| Err(MixError::MissingSetting { name, missing });
         match name.parse::<MixerKind>()? {
             MixerKind::Pooled => Ok(Self::Pooled),
@@ -219,6 +322,11 @@ impl FromStr for MixerSpec {
             MixerKind::GroupDro => Ok(Self::GroupDro { eta: None, scale }),
             MixerKind::AmaR => Ok(Self::AmaR { eta: None, scale }),
             MixerKind::AmaS => Ok(Self::AmaS { c: None, eta: None, scale }),
+            MixerKind::AmaSIx => Ok(Self::AmaSIx { gamma: None, eta: None, scale }),
+            MixerKind::Odm => Ok(Self::Odm { smoothing: None, scale: nats }),
+            MixerKind::DoReMi => Ok(Self::DoReMi { c: None, eta: None, scale: nats }),
+            MixerKind::Term => Ok(Self::Term { tilt: None }),
+            MixerKind::Famo => Ok(Self::Famo { eta: None, gamma: None }),
         }
     }
 }
@@ -234,7 +342,7 @@ mod tests {
         }
         let error = "ama_s".parse::<MixerKind>().unwrap_err();
         let want = "no mixer is called `ama_s`; there are pooled, task-normalised, fixed, temperature, group-dro, \
-                    ama-r, ama-s";
+                    ama-r, ama-s, ama-s-ix, odm, doremi, term, famo";
         assert_eq!(error.to_string(), want);
         assert!("fixed".parse::<MixerSpec>().is_err());
     }
@@ -250,6 +358,12 @@ mod tests {
             MixerSpec::GroupDro { eta: None, scale },
             MixerSpec::AmaR { eta: None, scale },
             MixerSpec::AmaS { c: None, eta: None, scale },
+            MixerSpec::AmaSIx { gamma: None, eta: None, scale },
+            MixerSpec::Odm { smoothing: None, scale },
+            MixerSpec::DoReMi { c: None, eta: None, scale },
+            MixerSpec::Term { tilt: None },
+            MixerSpec::Famo { eta: None, gamma: None },
+            MixerSpec::Averaged(Box::new(MixerSpec::AmaR { eta: None, scale })),
         ] {
             let mixer = spec.build(&[3, 5], 10).unwrap();
             assert_eq!(mixer.name(), spec.to_string());
@@ -275,6 +389,16 @@ mod tests {
         assert_eq!((given.c, given.eta), (Some(0.3), Some(0.3 / 3.0)));
         let r = MixerSpec::AmaR { eta: None, scale }.resolve(3, 200);
         assert_eq!((r.c, r.eta), (None, Some(0.01)));
+        // python: sqrt(2 * log(3) / (3 * 90)) = 0.0902101369301087
+        let ix = MixerSpec::AmaSIx { gamma: None, eta: None, scale }.resolve(3, 90);
+        assert!((ix.eta.unwrap() - 0.090_210_136_930_108_7).abs() < 1e-15, "{ix:?}");
+        assert_eq!(ix.gamma.unwrap(), ix.eta.unwrap() / 2.0);
+        let paper: MixerSpec = "doremi".parse().unwrap();
+        let paper = paper.resolve(3, 90);
+        assert_eq!((paper.eta, paper.c, paper.scale), (Some(1.0), Some(1e-3), Some(ExcessScale::Fixed(1.0))));
+        let averaged =
+            MixerSpec::Averaged(Box::new(MixerSpec::AmaR { eta: Some(0.5), scale })).resolve(3, 90);
+        assert_eq!((averaged.eta, averaged.averaged), (Some(0.5), true));
         // Few steps: exploration is all there is, and one task has nothing to explore.
         assert_eq!(AmaS::horizon_c(3, 1), 1.0);
         assert_eq!(AmaS::horizon_c(1, 100), 0.0);

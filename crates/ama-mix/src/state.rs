@@ -26,23 +26,36 @@ pub struct MixerState {
     pub steps: u64,
     /// Sum of alpha over the updates, a value a task.
     pub alpha_sum: Vec<f64>,
+    /// What else the mixer remembers of each task: its smoothed reward (ODM) or the loss it last had (TERM, FAMO),
+    /// nats; empty (and not written) for the others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub per_task: Vec<f64>,
 }
 
 impl MixerState {
-    /// State of a mixer that learns, or (without `learner`) of one that does not.
-    pub(crate) fn of(
-        mixer: &'static str,
-        learner: Option<(&LogWeights, &ScaleTracker)>,
-        average: &AlphaAverage,
-    ) -> Self {
+    /// What all mixers keep; the others are added with `with_*`.
+    pub(crate) fn of(mixer: &'static str, average: &AlphaAverage) -> Self {
         Self {
             version: STATE_VERSION,
             mixer: mixer.to_owned(),
-            log_weights: learner.map(|(weights, _)| weights.logs().to_vec()).unwrap_or_default(),
-            running_scale: learner.and_then(|(_, scale)| scale.seen()),
+            log_weights: Vec::new(),
+            running_scale: None,
             steps: average.steps(),
             alpha_sum: average.sum().to_vec(),
+            per_task: Vec::new(),
         }
+    }
+
+    pub(crate) fn with_weights(self, weights: &LogWeights) -> Self {
+        Self { log_weights: weights.logs().to_vec(), ..self }
+    }
+
+    pub(crate) fn with_scale(self, scale: &ScaleTracker) -> Self {
+        Self { running_scale: scale.seen(), ..self }
+    }
+
+    pub(crate) fn with_per_task(self, per_task: &[f64]) -> Self {
+        Self { per_task: per_task.to_vec(), ..self }
     }
 
     /// Checks what all mixers share and returns the average.
@@ -62,5 +75,31 @@ impl MixerState {
         check_tasks("field `log_weights` of the state", tasks, self.log_weights.len())?;
         LogWeights::from_logs(self.log_weights.clone())
             .map_err(|_| MixError::StateField { field: "log_weights" })
+    }
+
+    /// The values of [`MixerState::per_task`], checked.
+    pub(crate) fn per_task(&self, tasks: usize) -> Result<Vec<f64>, MixError> {
+        check_tasks("field `per_task` of the state", tasks, self.per_task.len())?;
+        Self::sound("per_task", self.per_task.iter().all(|value| value.is_finite()))?;
+        Ok(self.per_task.clone())
+    }
+
+    /// Refuses log-weights, of a mixer that has none.
+    pub(crate) fn no_log_weights(&self) -> Result<(), MixError> {
+        Self::sound("log_weights", self.log_weights.is_empty())
+    }
+
+    /// Refuses a running scale, of a mixer that has none.
+    pub(crate) fn no_scale(&self) -> Result<(), MixError> {
+        Self::sound("running_scale", self.running_scale.is_none())
+    }
+
+    /// Refuses values for each task, of a mixer that has none.
+    pub(crate) fn no_per_task(&self) -> Result<(), MixError> {
+        Self::sound("per_task", self.per_task.is_empty())
+    }
+
+    fn sound(field: &'static str, good: bool) -> Result<(), MixError> {
+        if good { Ok(()) } else { Err(MixError::StateField { field }) }
     }
 }

@@ -18,13 +18,20 @@ fn scales() -> impl Strategy<Value = ExcessScale> {
 
 fn specs() -> impl Strategy<Value = MixerSpec> {
     let eta = prop_oneof![Just(None), (0.0..10.0).prop_map(Some)];
-    (0..7, eta, scales()).prop_map(|(which, eta, scale)| match which {
+    (0..14, eta, scales()).prop_map(|(which, eta, scale)| match which {
         0 => MixerSpec::Pooled,
         1 => MixerSpec::TaskNormalised,
         2 => MixerSpec::Fixed { weights: vec![1.0, 0.0, 2.0, 0.5] },
         3 => MixerSpec::Temperature { tau: 0.3 },
         4 => MixerSpec::GroupDro { eta, scale },
         5 => MixerSpec::AmaR { eta, scale },
+        6 => MixerSpec::AmaSIx { gamma: None, eta, scale },
+        7 => MixerSpec::Odm { smoothing: None, scale },
+        8 => MixerSpec::DoReMi { c: Some(C), eta, scale },
+        9 => MixerSpec::Term { tilt: eta.map(|tilt| tilt - 5.0) },
+        10 => MixerSpec::Famo { eta, gamma: None },
+        11 => MixerSpec::Averaged(Box::new(MixerSpec::AmaR { eta, scale })),
+        12 => MixerSpec::Averaged(Box::new(MixerSpec::AmaS { c: Some(C), eta, scale })),
         _ => MixerSpec::AmaS { c: Some(C), eta, scale },
     })
 }
@@ -64,10 +71,21 @@ fn assert_simplex(weights: &[f64], floor: f64, what: &str) {
     );
 }
 
+/// An update that is refused only for pairs of a task whose probability has gone to 0 (a bandit without a floor).
+fn learn(mixer: &mut dyn Mixer, tasks: &[TaskExcess]) {
+    let possible = |(seen, &share): (&TaskExcess, &f64)| seen.drawn == 0 || share > 0.0;
+    let possible = tasks.iter().zip(mixer.plan().sampling).all(possible);
+    match mixer.update(tasks) {
+        Ok(()) => {}
+        Err(MixError::ImpossibleDraw { .. }) if !possible => {}
+        Err(error) => panic!("{}: {error}", mixer.name()),
+    }
+}
+
 fn build(spec: &MixerSpec, history: &[Vec<TaskExcess>]) -> Box<dyn Mixer + Send> {
     let mut mixer = spec.build(&SIZES, 50).unwrap();
     for tasks in history {
-        mixer.update(tasks).unwrap();
+        learn(&mut *mixer, tasks);
     }
     mixer
 }
@@ -88,8 +106,14 @@ proptest! {
         assert_simplex(mixer.plan().sampling, floor, "sampling");
         assert_simplex(mixer.alpha(), floor, "alpha");
         assert_simplex(&mixer.averaged_alpha(), floor * (1.0 - 1e-12), "averaged alpha");
-        for weight in mixer.plan().loss_weight {
-            prop_assert!((0.0..=1.0).contains(weight));
+        let doremi = matches!(spec, MixerSpec::DoReMi { .. });
+        if doremi {
+            assert_simplex(mixer.alpha(), C / TASKS as f64 * (1.0 - 1e-12), "smoothed alpha");
+        }
+        // An average over what is drawn may weigh a pair up, but never a task beyond its mean.
+        for (weight, share) in mixer.plan().loss_weight.iter().zip(mixer.plan().sampling) {
+            let most = if matches!(spec, MixerSpec::Averaged(_)) { (1.0 + 1e-12) / share } else { 1.0 };
+            prop_assert!((0.0..=most).contains(weight), "{weight}");
         }
     }
 
@@ -103,6 +127,49 @@ proptest! {
             // A shift of all log-weights by eta e / M costs the rounding of that shift.
             prop_assert!((before - after).abs() < 1e-11, "{before} {after}");
         }
+    }
+
+    /// From equal weights, equal losses keep every mixer there that treats the tasks alike (all were drawn alike).
+    #[test]
+    fn equal_losses_keep_equal_weights(
+        spec in specs(),
+        losses in prop::collection::vec(prop_oneof![0.0..5.0, Just(f64::MAX), Just(0.0)], 1..30),
+        drawn in 1usize..20,
+    ) {
+        prop_assume!(!matches!(
+            spec,
+            MixerSpec::Pooled | MixerSpec::Fixed { .. } | MixerSpec::Temperature { .. }
+        ));
+        let history: Vec<_> = losses
+            .iter()
+            .map(|&mean_excess_nats| vec![TaskExcess { drawn, mean_excess_nats }; TASKS])
+            .collect();
+        let mixer = build(&spec, &history);
+        for alpha in mixer.alpha().iter().chain(&mixer.averaged_alpha()) {
+            prop_assert!((alpha - 0.25).abs() < 1e-11, "{alpha}");
+        }
+        for (weight, share) in mixer.plan().loss_weight.iter().zip(mixer.plan().sampling) {
+            prop_assert!((weight * share - mixer.plan().loss_weight[0] * 0.25).abs() < 1e-11);
+        }
+    }
+
+    /// The worst task gains, the best loses: what makes any of them an adversary (or a baseline like one).
+    #[test]
+    fn the_worst_task_gets_the_most(which in 0..6usize, best in 0.1..1.0f64, worse in 0.2..1.0f64) {
+        let (eta, scale) = (Some(0.3), ExcessScale::Fixed(2.0));
+        // ODM explores alone for its first k ln k = 5 steps.
+        let (spec, steps) = [
+            (MixerSpec::AmaR { eta, scale }, 6),
+            (MixerSpec::AmaS { c: Some(C), eta, scale }, 3),
+            (MixerSpec::AmaSIx { gamma: None, eta, scale }, 3),
+            (MixerSpec::Odm { smoothing: None, scale }, 7),
+            (MixerSpec::DoReMi { c: None, eta, scale }, 6),
+            (MixerSpec::Term { tilt: None }, 1),
+        ][which].clone();
+        let task = |rank: f64| TaskExcess { drawn: 2, mean_excess_nats: best + rank * worse };
+        let mixer = build(&spec, &vec![vec![task(0.0), task(1.0), task(0.0), task(0.0)]; steps]);
+        let alpha = mixer.alpha();
+        prop_assert!(alpha[1] > alpha[0] && alpha[0] > 0.0, "{spec}: {alpha:?}");
     }
 
     /// Equal importance-weighted excess: mean_i = v B alpha_i / drawn_i.
@@ -142,7 +209,7 @@ proptest! {
             prop_assert_eq!(&before, &bits(&*mixer));
             prop_assert_eq!(&state, &mixer.state());
         }
-        mixer.update(&good).unwrap();
+        learn(&mut *mixer, &good);
     }
 
     /// A running scale takes the unit out: nats or bits, the weights are the same.
@@ -248,6 +315,19 @@ fn settings_out_of_range_are_refused() {
     }
     assert!(AmaR::new(0, 0.1, scale).is_err());
     assert!(AmaS::new(0, 0.1, 0.1, scale).is_err());
+    let bad = |spec: MixerSpec| spec.build(&SIZES, 9).err().unwrap().to_string();
+    for value in [-0.1, 1.0, f64::NAN] {
+        assert!(bad(MixerSpec::Odm { smoothing: Some(value), scale }).contains("smoothing"));
+    }
+    for value in [-0.1, 1.1, f64::NAN] {
+        assert!(bad(MixerSpec::DoReMi { c: Some(value), eta: None, scale }).contains("c is"));
+    }
+    for value in [0.0, -1.0, f64::INFINITY] {
+        assert!(bad(MixerSpec::AmaSIx { gamma: Some(value), eta: None, scale }).contains("gamma"));
+    }
+    assert!(bad(MixerSpec::Term { tilt: Some(f64::NAN) }).contains("tilt"));
+    assert!(bad(MixerSpec::Famo { eta: Some(-1.0), gamma: None }).contains("beta"));
+    assert!(bad(MixerSpec::Famo { eta: None, gamma: Some(f64::NAN) }).contains("gamma"));
     assert!(MixerSpec::Temperature { tau: f64::NAN }.build(&SIZES, 1).is_err());
     assert!(MixerSpec::Fixed { weights: vec![0.0; TASKS] }.build(&SIZES, 1).is_err());
 }

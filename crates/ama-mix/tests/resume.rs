@@ -2,7 +2,7 @@
 
 use ama_mix::{ExcessScale, MixError, Mixer, MixerSpec, MixerState, STATE_VERSION, TaskExcess};
 
-fn specs() -> [MixerSpec; 9] {
+fn specs() -> [MixerSpec; 16] {
     let (running, fixed) = (ExcessScale::default(), ExcessScale::Fixed(0.7));
     [
         MixerSpec::Pooled,
@@ -14,6 +14,13 @@ fn specs() -> [MixerSpec; 9] {
         MixerSpec::AmaR { eta: Some(0.3), scale: fixed },
         MixerSpec::AmaS { c: None, eta: None, scale: running },
         MixerSpec::AmaS { c: Some(0.3), eta: Some(0.2), scale: fixed },
+        MixerSpec::AmaSIx { gamma: None, eta: None, scale: running },
+        MixerSpec::Odm { smoothing: None, scale: fixed },
+        MixerSpec::DoReMi { c: Some(0.1), eta: None, scale: running },
+        MixerSpec::Term { tilt: Some(3.0) },
+        MixerSpec::Famo { eta: Some(0.7), gamma: Some(0.1) },
+        MixerSpec::Averaged(Box::new(MixerSpec::AmaR { eta: Some(0.3), scale: running })),
+        MixerSpec::Averaged(Box::new(MixerSpec::AmaS { c: None, eta: None, scale: running })),
     ]
 }
 
@@ -81,6 +88,12 @@ fn damaged_or_foreign_states_are_refused_and_change_nothing() {
             bad.push(MixerState { log_weights: vec![0.0; 3], ..good.clone() });
         } else {
             bad.push(MixerState { log_weights: vec![0.0, f64::NEG_INFINITY, 0.0], ..good.clone() });
+        }
+        if good.per_task.is_empty() {
+            bad.push(MixerState { per_task: vec![0.0; 3], ..good.clone() });
+        } else {
+            bad.push(MixerState { per_task: vec![0.0; 2], ..good.clone() });
+            bad.push(MixerState { per_task: vec![0.0, f64::INFINITY, 0.0], ..good.clone() });
         }
         if good.running_scale.is_none() {
             bad.push(MixerState { running_scale: Some(1.0), ..good.clone() });
