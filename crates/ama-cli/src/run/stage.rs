@@ -110,8 +110,22 @@ impl<'a> Stage<'a> {
         }
         std::fs::create_dir_all(&self.folder)
             .with_context(|| format!("cannot create {}", self.folder.display()))?;
+        remove_unfinished(&self.folder)?;
         files::write_whole(&begun, self.key.as_bytes())
     }
+}
+
+/// Removes what a killed process was writing: until they are whole, files and folders have names with a dot in front. The
+/// run folder's lock says that nobody is writing now.
+fn remove_unfinished(folder: &Path) -> Result<()> {
+    let context = || format!("cannot read {}", folder.display());
+    for entry in std::fs::read_dir(folder).with_context(context)? {
+        let entry = entry.with_context(context)?;
+        if entry.file_name().to_string_lossy().starts_with('.') {
+            files::remove(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Empties a folder and leaves it there.
@@ -137,11 +151,16 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let failed: Result<u32> = stage(root.path(), "k1").run(|folder| {
             std::fs::write(folder.join("state"), "half").unwrap();
+            std::fs::create_dir(folder.join(".final.writing-1-0")).unwrap();
+            std::fs::write(folder.join(".tmp"), "h").unwrap();
             bail!("cut off")
         });
         assert!(failed.is_err());
-        let kept =
-            stage(root.path(), "k1").run(|folder| Ok(std::fs::read_to_string(folder.join("state")).unwrap()));
+        let kept = stage(root.path(), "k1").run(|folder| {
+            let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+            assert!(names.into_iter().all(|name| !name.to_string_lossy().starts_with('.')), "half-written things go");
+            Ok(std::fs::read_to_string(folder.join("state")).unwrap())
+        });
         assert_eq!(kept.unwrap(), "half", "the same work goes on from what is there");
         let again: String = stage(root.path(), "k1").run(|_| bail!("not called")).unwrap();
         assert_eq!(again, "half", "a finished stage is skipped");
