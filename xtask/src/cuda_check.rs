@@ -83,7 +83,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             let outcome = bugs::run(&tools, options.bug.as_deref())
                 .unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
             let seconds = begun.elapsed().as_secs_f64();
-            lines.push(Line { rung, what: "seeded bugs, each caught by a rung".to_owned(), outcome, seconds });
+            lines.push(Line {
+                rung,
+                what: "seeded bugs, each caught by a rung".to_owned(),
+                outcome,
+                seconds,
+            });
         }
     }
     shell::say(&table(&lines));

@@ -43,8 +43,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     writeln!(stdout, "without the first barrier: {without_first}")?;
     assert!(without_first.is_nan(), "it reads shared memory that nobody has written");
 
-    let inside_the_branch =
-        SUM.replace("part[threadIdx.x + half];\n    __syncthreads();", "part[threadIdx.x + half], __syncthreads();");
+    let inside_the_branch = SUM.replace(
+        "part[threadIdx.x + half];\n    __syncthreads();",
+        "part[threadIdx.x + half], __syncthreads();",
+    );
     let divergent = run(&inside_the_branch).expect_err("not every thread reaches the barrier");
     writeln!(stdout, "barrier in the branch:     {divergent}")?;
     assert!(divergent.to_string().contains("barrier divergence"));

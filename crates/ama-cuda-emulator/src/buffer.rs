@@ -75,7 +75,11 @@ impl<T: Element> Buffer<T> {
     /// If `stride` is less than `width`, or `values` are no whole rows.
     pub fn rows(values: &[T], width: usize, stride: usize, shift: usize) -> Self {
         assert!(stride >= width, "rows of {width} cannot be {stride} apart");
-        assert!(values.is_empty() || values.len().is_multiple_of(width), "rows of {width} in {}", values.len());
+        assert!(
+            values.is_empty() || values.len().is_multiple_of(width),
+            "rows of {width} in {}",
+            values.len()
+        );
         let rows = values.len().checked_div(width).unwrap_or(0);
         let len = if rows == 0 { 0 } else { (rows - 1) * stride + width };
         let guard = ALIGNMENT / size_of::<T>();

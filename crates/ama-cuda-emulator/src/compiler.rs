@@ -98,7 +98,8 @@ impl Compiler {
             .chain(sanitizer.into_iter().flat_map(|s| s.instrument().iter().copied()))
             .collect();
 
-        let header = folder.join(format!("include-{:016x}", hash(&[HOST_HEADER, SANITIZERS, CONTEXT_SWITCH])));
+        let header =
+            folder.join(format!("include-{:016x}", hash(&[HOST_HEADER, SANITIZERS, CONTEXT_SWITCH])));
         let include = format!("-I{}", header.display());
         for (file, text) in
             [("cuda_host.h", HOST_HEADER), ("sanitizers.h", SANITIZERS), ("context_switch.h", CONTEXT_SWITCH)]

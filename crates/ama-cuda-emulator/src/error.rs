@@ -47,7 +47,9 @@ pub enum EmulatorError {
         known: String,
     },
     /// Arguments that do not fit the kernel's signature.
-    #[error("`{kernel}`: argument {index} is {got}, want {want}; compare the call with the kernel's signature")]
+    #[error(
+        "`{kernel}`: argument {index} is {got}, want {want}; compare the call with the kernel's signature"
+    )]
     Argument {
         /// The kernel.
         kernel: String,

@@ -31,8 +31,15 @@ pub struct Module {
     entries: Vec<Entry>,
 }
 
-type Launch =
-    unsafe extern "C" fn(*const c_char, *const u32, *const u32, *mut *mut c_void, u64, *mut c_char, usize) -> c_int;
+type Launch = unsafe extern "C" fn(
+    *const c_char,
+    *const u32,
+    *const u32,
+    *mut *mut c_void,
+    u64,
+    *mut c_char,
+    usize,
+) -> c_int;
 type Signature = unsafe extern "C" fn(*const c_char, *mut c_int, *mut usize, usize) -> c_int;
 type Poison = unsafe extern "C" fn(*const c_void, usize);
 
@@ -52,7 +59,8 @@ impl Module {
     ) -> Result<Self, EmulatorError> {
         let path = compiler.build(sanitizer, sources, folder)?;
         // SAFETY: its initialisers register kernels in a list of the library's own.
-        let library = unsafe { Library::new(&path) }.map_err(|source| EmulatorError::Load { path, source })?;
+        let library =
+            unsafe { Library::new(&path) }.map_err(|source| EmulatorError::Load { path, source })?;
         Ok(Self { library, entries: sources.iter().flat_map(Source::entries).collect() })
     }
 
@@ -83,11 +91,13 @@ impl Module {
         if let Some(most) = entry.most_threads.filter(|most| grid.threads > *most) {
             return Err(EmulatorError::LaunchBounds { kernel: kernel.to_owned(), most, got: grid.threads });
         }
-        let name = CString::new(kernel).map_err(|_| EmulatorError::Fault("a name with a zero byte".to_owned()))?;
+        let name =
+            CString::new(kernel).map_err(|_| EmulatorError::Fault("a name with a zero byte".to_owned()))?;
         self.check_arguments(kernel, &name, arguments)?;
 
         let mut values: Vec<u64> = arguments.iter().map(|argument| argument.bits).collect();
-        let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|v| std::ptr::from_mut(v).cast()).collect();
+        let mut pointers: Vec<*mut c_void> =
+            values.iter_mut().map(|v| std::ptr::from_mut(v).cast()).collect();
         let (blocks, threads) = ([grid.blocks, 1, 1], [grid.threads, 1, 1]);
         let mut message = [0; 1024];
         let forbidden = || arguments.iter().flat_map(|argument| argument.forbidden.iter().copied());
@@ -116,18 +126,25 @@ impl Module {
     }
 
     /// Refuses arguments of another number, kind or size than the kernel's parameters.
-    fn check_arguments(&self, kernel: &str, name: &CStr, arguments: &[Argument<'_>]) -> Result<(), EmulatorError> {
+    fn check_arguments(
+        &self,
+        kernel: &str,
+        name: &CStr,
+        arguments: &[Argument<'_>],
+    ) -> Result<(), EmulatorError> {
         let (mut kinds, mut sizes) = ([0; MOST_PARAMETERS], [0; MOST_PARAMETERS]);
         let signature: Symbol<'_, Signature> = self.find(b"emulator_signature\0")?;
         // SAFETY: writes to at most `MOST_PARAMETERS` elements of either array.
-        let count = unsafe { signature(name.as_ptr(), kinds.as_mut_ptr(), sizes.as_mut_ptr(), MOST_PARAMETERS) };
+        let count =
+            unsafe { signature(name.as_ptr(), kinds.as_mut_ptr(), sizes.as_mut_ptr(), MOST_PARAMETERS) };
         let want = |i: usize| {
             (i < usize::try_from(count).unwrap_or(0)).then(|| Kind::of(kinds[i]).describe(sizes[i]))
         };
         for index in 0..arguments.len().max(usize::try_from(count).unwrap_or(0)) {
             let got = arguments.get(index).map(|argument| argument.kind.describe(argument.bytes));
             if want(index) != got {
-                let or_missing = |description: Option<String>| description.unwrap_or_else(|| "nothing".to_owned());
+                let or_missing =
+                    |description: Option<String>| description.unwrap_or_else(|| "nothing".to_owned());
                 return Err(EmulatorError::Argument {
                     kernel: kernel.to_owned(),
                     index,

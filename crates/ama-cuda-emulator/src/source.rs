@@ -65,8 +65,10 @@ mod tests {
              extern \"C\" __global__ void two(int n) {}\n\
              extern \"C\" __launch_bounds__(64) __global__ void __launch_bounds__(128, 2) three() {}",
         );
-        let entry =
-            |name: &str, most_threads| Entry { name: name.to_owned(), most_threads };
-        assert_eq!(source.entries(), [entry("one", Some(512)), entry("two", None), entry("three", Some(128))]);
+        let entry = |name: &str, most_threads| Entry { name: name.to_owned(), most_threads };
+        assert_eq!(
+            source.entries(),
+            [entry("one", Some(512)), entry("two", None), entry("three", Some(128))]
+        );
     }
 }

@@ -7,7 +7,8 @@ use common::compile;
 
 /// A kernel `bad(float* out, u32 n)` with that body.
 fn kernel(body: &str) -> Module {
-    let text = format!("extern \"C\" __global__ void __launch_bounds__(128) bad(float* out, u32 n) {{ {body} }}");
+    let text =
+        format!("extern \"C\" __global__ void __launch_bounds__(128) bad(float* out, u32 n) {{ {body} }}");
     compile(&[Source::new("bad.cu", text)]).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -16,9 +17,7 @@ fn run(module: &Module, threads: u32, seed: u64) -> Result<Vec<f32>, EmulatorErr
     let out = Buffer::new(&[0.0f32; 128]);
     // SAFETY: the kernels of this file write at most 128 elements.
     #[allow(unsafe_code, reason = "launching a kernel is a promise about what it touches")]
-    unsafe {
-        module.launch("bad", Grid { blocks: 1, threads }, seed, &[(&out).into(), 128u32.into()])
-    }?;
+    unsafe { module.launch("bad", Grid { blocks: 1, threads }, seed, &[(&out).into(), 128u32.into()]) }?;
     Ok(out.values())
 }
 
@@ -36,7 +35,11 @@ fn refused(body: &str, threads: u32, reason: &str) {
 #[ignore = "needs a C++ compiler: cargo xtask cuda-check"]
 fn barriers_that_not_all_threads_reach() {
     refused("if (threadIdx.x < 40) __syncthreads();", 64, "barrier divergence: of 64 threads 40 wait");
-    refused("if (threadIdx.x == 3) return; __syncthreads();", 64, "63 wait at __syncthreads, 0 at a warp's barrier, 1");
+    refused(
+        "if (threadIdx.x == 3) return; __syncthreads();",
+        64,
+        "63 wait at __syncthreads, 0 at a warp's barrier, 1",
+    );
     // The same number of barriers, but at different places.
     refused("if (threadIdx.x < 32)\n __syncthreads();\n else\n __syncthreads();", 64, "barrier divergence");
     // A warp at the block's barrier, another at its own that waits for a lane which is at the block's.
@@ -50,7 +53,11 @@ fn shuffles_whose_mask_lies() {
     refused(&shuffle("0xffffffffu"), 16, "which does not exist");
     refused(&format!("if (threadIdx.x >= 16) return; {}", shuffle("0xffffffffu")), 32, "has returned");
     refused(&shuffle("0x0000ffffu"), 32, "is not in its own mask");
-    refused(&format!("if (threadIdx.x == 0) {}", shuffle("1u")), 32, "lane 0 reads lane 1, which takes no part");
+    refused(
+        &format!("if (threadIdx.x == 0) {}", shuffle("1u")),
+        32,
+        "lane 0 reads lane 1, which takes no part",
+    );
     refused(&shuffle("threadIdx.x < 2 ? 3u : 0xffffffffu"), 32, "the mask names lane");
     refused(&shuffle("threadIdx.x == 31 ? 0xfffffffeu : 0xffffffffu"), 32, "lanes of one mask disagree");
     refused(
@@ -85,7 +92,9 @@ fn shuffles_that_are_right() {
 #[test]
 #[ignore = "needs a C++ compiler: cargo xtask cuda-check"]
 fn shared_memory_starts_as_nan_and_is_limited() {
-    let module = kernel("SHARED_ARRAY(float, s, 128); if (threadIdx.x) s[threadIdx.x] = 1.0f; out[threadIdx.x] = s[threadIdx.x];");
+    let module = kernel(
+        "SHARED_ARRAY(float, s, 128); if (threadIdx.x) s[threadIdx.x] = 1.0f; out[threadIdx.x] = s[threadIdx.x];",
+    );
     for _ in 0..2 {
         let got = run(&module, 64, 0).unwrap_or_else(|e| panic!("{e}"));
         assert!(got[0].is_nan() && got[1] == 1.0, "of every launch anew");

@@ -38,8 +38,16 @@ fn rows_beyond_two_to_the_thirty_two_elements() {
     let sizes: [Argument<'_>; 4] =
         [(ROWS as u32).into(), (VOCAB as u32).into(), (STRIDE as u64).into(), IGNORED.into()];
     let [rows, vocab, stride, ignored] = sizes.clone();
-    let arguments =
-        [Argument::address(memory), (&on_device).into(), (&logp).into(), (&lse).into(), rows, vocab, stride, ignored];
+    let arguments = [
+        Argument::address(memory),
+        (&on_device).into(),
+        (&logp).into(),
+        (&lse).into(),
+        rows,
+        vocab,
+        stride,
+        ignored,
+    ];
     launch(&module, "ama_logp_forward_bf16", ROWS as u32, 160, 0, &arguments);
 
     let logits = wide(&values.iter().map(|x| x.widen()).collect::<Vec<_>>());

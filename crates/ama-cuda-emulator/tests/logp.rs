@@ -26,7 +26,13 @@ fn shapes() -> impl Iterator<Item = (usize, Layout)> {
 
 /// Rows of a case: the race detector follows a few thousand threads.
 fn rows_for(vocab: usize) -> usize {
-    if races() { 3 } else if vocab < 100 { 31 } else { 6 }
+    if races() {
+        3
+    } else if vocab < 100 {
+        31
+    } else {
+        6
+    }
 }
 
 /// Rounding of two exponentials and a logarithm, of sums over a row, and of the order they are made in.
@@ -41,7 +47,8 @@ fn forward_is_right<T: Logit>(module: &Module, scale: f32) {
         for with_entropy in [false, true] {
             let first = case.forward(module, with_entropy, 0);
             check(&pick(&first.logp, &expected.rows, 1), &expected.logp.0, &expected.logp.1, atol(scale));
-            for (row, logp) in first.logp.iter().enumerate().filter(|(row, _)| case.targets[*row] == IGNORED) {
+            for (row, logp) in first.logp.iter().enumerate().filter(|(row, _)| case.targets[*row] == IGNORED)
+            {
                 assert_eq!(*logp, 0.0, "row {row} is ignored");
             }
             if let Some(entropy) = &first.entropy {
@@ -164,10 +171,18 @@ fn hostile_rows<T: Logit>(module: &Module) {
             let gradient = case.backward_in_place(module, &forward.lse, seed);
             for row in spoiled {
                 assert!(forward.logp[row].is_nan() && entropy[row].is_nan(), "row {row} of {vocab}: not NaN");
-                assert!(gradient[row * vocab..(row + 1) * vocab].iter().all(|g| g.widen().is_nan()), "row {row}");
+                assert!(
+                    gradient[row * vocab..(row + 1) * vocab].iter().all(|g| g.widen().is_nan()),
+                    "row {row}"
+                );
             }
             check(&pick(&forward.logp, &expected.rows, 1), &expected.logp.0, &expected.logp.1, atol(4.0));
-            check(&pick(&entropy, &expected.rows, 1), &expected.entropy.0, &expected.entropy.1, 4.0 * atol(4.0));
+            check(
+                &pick(&entropy, &expected.rows, 1),
+                &expected.entropy.0,
+                &expected.entropy.1,
+                4.0 * atol(4.0),
+            );
             let got = pick(&gradient, &expected.rows, vocab);
             check_rounded(&got, &expected.gradient.0, &expected.gradient.1, 1e-6);
         }

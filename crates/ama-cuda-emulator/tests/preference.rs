@@ -61,17 +61,31 @@ impl Batch {
             pairs[6].rejected = f64::NEG_INFINITY;
         }
         let cached = (0..n).map(|i| if i % 2 == 0 { 0.2 } else { 2.5 }).collect();
-        let weight = weighted.then(|| x.chunks(6).map(|x| if x[4] < -0.8 { 0.0 } else { x[4].abs() / n as f64 }).collect());
+        let weight = weighted
+            .then(|| x.chunks(6).map(|x| if x[4] < -0.8 { 0.0 } else { x[4].abs() / n as f64 }).collect());
         Self { pairs, cached, weight }
     }
 
     /// The nine outputs of one launch: loss, margin, rewards, excess, gradients.
-    fn launch(&self, module: &Module, loss: &PreferenceLoss, mode: Mode, clip: bool, seed: u64) -> Vec<Vec<f64>> {
+    fn launch(
+        &self,
+        module: &Module,
+        loss: &PreferenceLoss,
+        mode: Mode,
+        clip: bool,
+        seed: u64,
+    ) -> Vec<Vec<f64>> {
         let n = self.pairs.len();
-        let column = |field: fn(&PairLogps) -> f64| Buffer::new(&self.pairs.iter().map(field).collect::<Vec<_>>());
-        let tokens = |field: fn(&PairLogps) -> u32| Buffer::new(&self.pairs.iter().map(field).collect::<Vec<_>>());
-        let inputs =
-            [column(|p| p.chosen), column(|p| p.rejected), column(|p| p.ref_chosen), column(|p| p.ref_rejected)];
+        let column =
+            |field: fn(&PairLogps) -> f64| Buffer::new(&self.pairs.iter().map(field).collect::<Vec<_>>());
+        let tokens =
+            |field: fn(&PairLogps) -> u32| Buffer::new(&self.pairs.iter().map(field).collect::<Vec<_>>());
+        let inputs = [
+            column(|p| p.chosen),
+            column(|p| p.rejected),
+            column(|p| p.ref_chosen),
+            column(|p| p.ref_rejected),
+        ];
         let lengths = [tokens(|p| p.chosen_tokens), tokens(|p| p.rejected_tokens)];
         let cached = Buffer::new(&self.cached);
         let weight = self.weight.as_ref().map(|weight| Buffer::new(weight));
@@ -144,11 +158,15 @@ fn every_loss_is_that_of_the_processor() {
                     continue;
                 }
                 let batch = Batch::new(n, weighted);
-                for (mode, clip) in
-                    [(Mode::Raw, false), (Mode::Unclipped, false), (Mode::Clipped, false), (Mode::Clipped, true)]
-                {
+                for (mode, clip) in [
+                    (Mode::Raw, false),
+                    (Mode::Unclipped, false),
+                    (Mode::Clipped, false),
+                    (Mode::Clipped, true),
+                ] {
                     let first = batch.launch(&module, &loss, mode, clip, 0);
-                    for ((got, want), name) in first.iter().zip(batch.expected(&loss, mode, clip)).zip(names) {
+                    for ((got, want), name) in first.iter().zip(batch.expected(&loss, mode, clip)).zip(names)
+                    {
                         assert_close(got, &want, name);
                     }
                     for seed in seeds().skip(1) {
@@ -185,7 +203,10 @@ fn gradients_are_finite_differences_of_the_loss() {
             let (up, down) = (run(shift, step), run(shift, -step));
             for (i, d) in here[output].iter().enumerate() {
                 let slope = (up[0][i] - down[0][i]) / (2.0 * step);
-                assert!((slope - d).abs() <= 1e-6 * slope.abs().max(1.0), "{kind:?}, pair {i}: {d} vs {slope}");
+                assert!(
+                    (slope - d).abs() <= 1e-6 * slope.abs().max(1.0),
+                    "{kind:?}, pair {i}: {d} vs {slope}"
+                );
             }
         }
     }

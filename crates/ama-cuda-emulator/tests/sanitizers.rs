@@ -21,16 +21,31 @@ const BAD: [(&str, &str, Sanitizer, &str); 8] = [
         Sanitizer::Address,
         "use-after-poison",
     ),
-    ("a register array out of bounds", "volatile float v[4]; v[n / 32] = 1.0f; x[0] = v[0];", Sanitizer::Address, "index 4 out of bounds"),
+    (
+        "a register array out of bounds",
+        "volatile float v[4]; v[n / 32] = 1.0f; x[0] = v[0];",
+        Sanitizer::Address,
+        "index 4 out of bounds",
+    ),
     ("16 bytes from an odd address", "*(uint4*)(x + 1) = uint4();", Sanitizer::Address, "misaligned address"),
-    ("a shift too far", "x[0] = (float)(1 << (int)n);", Sanitizer::Address, "shift exponent 128 is too large"),
+    (
+        "a shift too far",
+        "x[0] = (float)(1 << (int)n);",
+        Sanitizer::Address,
+        "shift exponent 128 is too large",
+    ),
     (
         "no barrier between write and read",
         "SHARED_ARRAY(float, s, 64); s[threadIdx.x] = 1.0f; x[blockIdx.x * 64 + threadIdx.x] = s[63 - threadIdx.x];",
         Sanitizer::Thread,
         "data race",
     ),
-    ("two blocks write one element", "if (threadIdx.x == 0) x[0] = (float)blockIdx.x;", Sanitizer::Thread, "data race"),
+    (
+        "two blocks write one element",
+        "if (threadIdx.x == 0) x[0] = (float)blockIdx.x;",
+        Sanitizer::Thread,
+        "data race",
+    ),
 ];
 
 /// Kernels in which the race detector must see nothing.
@@ -48,7 +63,8 @@ fn run(body: &str) {
     let x = Buffer::new(&[0.0f32; 128]);
     // SAFETY: none; the kernel is wrong, the process is there to be ended.
     #[allow(unsafe_code, reason = "launching a kernel is a promise about what it touches")]
-    let result = unsafe { module.launch("bad", Grid { blocks: 2, threads: 64 }, 1, &[(&x).into(), 128u32.into()]) };
+    let result =
+        unsafe { module.launch("bad", Grid { blocks: 2, threads: 64 }, 1, &[(&x).into(), 128u32.into()]) };
     result.unwrap_or_else(|error| panic!("{error}"));
 }
 
@@ -63,7 +79,13 @@ fn every_planted_error_is_found() {
     let this = std::env::current_exe().expect("a test has a file");
     for (index, (what, _, wanted, says)) in BAD.into_iter().enumerate().filter(|(_, bad)| bad.2 == present) {
         let output = Command::new(&this)
-            .args(["--exact", "every_planted_error_is_found", "--include-ignored", "--nocapture", "--test-threads=1"])
+            .args([
+                "--exact",
+                "every_planted_error_is_found",
+                "--include-ignored",
+                "--nocapture",
+                "--test-threads=1",
+            ])
             .env(CHILD, index.to_string())
             .output()
             .expect("a test can be started");

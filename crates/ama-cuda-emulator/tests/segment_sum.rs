@@ -43,11 +43,25 @@ impl Case {
         let partial = Buffer::<f64>::unwritten(blocks as usize);
         let sums = Buffer::<f64>::unwritten(sequences as usize);
         let rows = self.values.len() as u32;
-        let arguments: [Argument<'_>; 6] =
-            [(&values).into(), (&offsets).into(), (&partial).into(), sequences.into(), self.pieces.into(), rows.into()];
+        let arguments: [Argument<'_>; 6] = [
+            (&values).into(),
+            (&offsets).into(),
+            (&partial).into(),
+            sequences.into(),
+            self.pieces.into(),
+            rows.into(),
+        ];
         launch(module, "ama_segment_sum_piece_f32", blocks, threads(), seed, &arguments);
-        let arguments: [Argument<'_>; 4] = [(&partial).into(), (&sums).into(), sequences.into(), self.pieces.into()];
-        launch(module, "ama_segment_sum_total_f64", sequences.div_ceil(threads()), threads(), seed, &arguments);
+        let arguments: [Argument<'_>; 4] =
+            [(&partial).into(), (&sums).into(), sequences.into(), self.pieces.into()];
+        launch(
+            module,
+            "ama_segment_sum_total_f64",
+            sequences.div_ceil(threads()),
+            threads(),
+            seed,
+            &arguments,
+        );
         assert!(values.is_intact() && offsets.is_intact() && partial.is_intact() && sums.is_intact());
         sums.values()
     }
@@ -77,7 +91,9 @@ impl Case {
 fn cases() -> Vec<Case> {
     let lengths: [&[u32]; 5] =
         [&[1], &[31, 0, 1, 1024], &[1025, 1023, 33], &[4099, 0, 2048, 2049, 5], &[0, 0]];
-    let of = |l: &[u32]| if races() { vec![Case::new(l, 3, 9)] } else { vec![Case::new(l, 0, 0), Case::new(l, 3, 9)] };
+    let of = |l: &[u32]| {
+        if races() { vec![Case::new(l, 3, 9)] } else { vec![Case::new(l, 0, 0), Case::new(l, 3, 9)] }
+    };
     lengths.into_iter().take(if races() { 3 } else { 5 }).flat_map(of).collect()
 }
 

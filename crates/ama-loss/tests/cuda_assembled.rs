@@ -146,7 +146,11 @@ fn nothing_spills_and_the_table_is_current() {
         std::fs::write(&path, format!("{}{table}", introduction(&header))).expect("the table can be written");
     } else if committed.contains(&header) {
         let (got, want) = (table.lines().collect::<Vec<_>>(), committed.lines().collect::<Vec<_>>());
-        assert!(want.ends_with(&got), "{} is not current; AMA_UPDATE=1 writes it anew:\n{table}", path.display());
+        assert!(
+            want.ends_with(&got),
+            "{} is not current; AMA_UPDATE=1 writes it anew:\n{table}",
+            path.display()
+        );
     }
 }
 
@@ -175,7 +179,10 @@ fn table(rows: &[Row]) -> String {
         let mut threads = 0;
         for target in columns() {
             let row = find(target).expect("every kernel is assembled for every device");
-            let device = DEVICES.iter().find(|device| device.sm == target.1).expect("limits of every device are known");
+            let device = DEVICES
+                .iter()
+                .find(|device| device.sm == target.1)
+                .expect("limits of every device are known");
             let occupancy = 100.0 * device.occupancy(row.threads, &row.usage);
             cells.push(format!("{} ({occupancy:.0}%)", row.usage.registers));
             shared.insert(row.usage.shared_bytes);

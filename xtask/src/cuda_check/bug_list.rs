@@ -31,7 +31,12 @@ pub(super) const BUGS: &[Bug] = &[
         "if (lane == 0u) of_warp[warp] = value;\n  __syncthreads();",
         "if (lane == 0u) { of_warp[warp] = value; __syncthreads(); }",
     ),
-    bug("shuffle mask of half a warp", "common.cuh", "#define ALL_LANES 0xffffffffu", "#define ALL_LANES 0x0000ffffu"),
+    bug(
+        "shuffle mask of half a warp",
+        "common.cuh",
+        "#define ALL_LANES 0xffffffffu",
+        "#define ALL_LANES 0x0000ffffu",
+    ),
     bug(
         "reduction over half a warp",
         "logp.cu",
@@ -81,10 +86,25 @@ pub(super) const BUGS: &[Bug] = &[
         "  const T* x = logits + (u64)row * stride;\n  const Running<ENTROPY> r",
         "  const T* x = logits + row * (u32)stride;\n  const Running<ENTROPY> r",
     ),
-    bug("maximum starts at 0", "logp.cu", "  r.max = -infinity();\n  r.sum = 0.0f;", "  r.max = 0.0f;\n  r.sum = 0.0f;"),
+    bug(
+        "maximum starts at 0",
+        "logp.cu",
+        "  r.max = -infinity();\n  r.sum = 0.0f;",
+        "  r.max = 0.0f;\n  r.sum = 0.0f;",
+    ),
     bug("sum not rescaled to the new maximum", "logp.cu", "  r.sum *= factor;\n", ""),
-    bug("label off by one", "logp.cu", "(load(x + target) - r.max) - log_sum;", "(load(x + target + 1u) - r.max) - log_sum;"),
-    bug("normalised by the maximum alone", "logp.cu", "(load(x + target) - r.max) - log_sum;", "load(x + target) - r.max;"),
+    bug(
+        "label off by one",
+        "logp.cu",
+        "(load(x + target) - r.max) - log_sum;",
+        "(load(x + target + 1u) - r.max) - log_sum;",
+    ),
+    bug(
+        "normalised by the maximum alone",
+        "logp.cu",
+        "(load(x + target) - r.max) - log_sum;",
+        "load(x + target) - r.max;",
+    ),
     bug(
         "targets outside of the vocabulary are followed",
         "logp.cu",
@@ -98,7 +118,12 @@ pub(super) const BUGS: &[Bug] = &[
         "const float value = 0.0f;",
     ),
     bug("entropy term missing", "logp.cu", "log_sum - r.dot / r.sum;", "log_sum;"),
-    bug("entropy not moved to the new maximum", "logp.cu", "(r.dot + r.sum * shift) * factor", "r.dot * factor"),
+    bug(
+        "entropy not moved to the new maximum",
+        "logp.cu",
+        "(r.dot + r.sum * shift) * factor",
+        "r.dot * factor",
+    ),
     bug(
         "outputs swapped",
         "logp.cu",
@@ -106,16 +131,36 @@ pub(super) const BUGS: &[Bug] = &[
         "logp_forward<float, true>(logits, targets, entropy, lse, logp,",
     ),
     // ---- log-probability, backward ----
-    bug("missing mask", "logp.cu", "if (g.target == ignored || g.upstream == 0.0f) {", "if (g.upstream == 0.0f) {"),
-    bug("wrong sign of the softmax", "logp.cu", "values[k] = -row.upstream * expf(", "values[k] = row.upstream * expf("),
-    bug("no gradient at the target", "logp.cu", "first + k == row.target ? at_target : values[k];", "values[k];"),
+    bug(
+        "missing mask",
+        "logp.cu",
+        "if (g.target == ignored || g.upstream == 0.0f) {",
+        "if (g.upstream == 0.0f) {",
+    ),
+    bug(
+        "wrong sign of the softmax",
+        "logp.cu",
+        "values[k] = -row.upstream * expf(",
+        "values[k] = row.upstream * expf(",
+    ),
+    bug(
+        "no gradient at the target",
+        "logp.cu",
+        "first + k == row.target ? at_target : values[k];",
+        "values[k];",
+    ),
     bug(
         "upstream gradient forgotten at the target",
         "logp.cu",
         "const float at_target = -row.upstream * expm1f(",
         "const float at_target = -expm1f(",
     ),
-    bug("strides of input and output confused", "logp.cu", "Out* d = d_logits + (u64)row * d_stride;", "Out* d = d_logits + (u64)row * stride;"),
+    bug(
+        "strides of input and output confused",
+        "logp.cu",
+        "Out* d = d_logits + (u64)row * d_stride;",
+        "Out* d = d_logits + (u64)row * stride;",
+    ),
     bug(
         "16-byte access to rows that are not aligned",
         "logp.cu",
@@ -153,7 +198,12 @@ pub(super) const BUGS: &[Bug] = &[
         "  if (value != value) return (bits >> 16) | 0x40u;\n",
         "",
     ),
-    bug("halves of a bf16 pair swapped", "common.cuh", "narrow(value[0]) | (narrow(value[1]) << 16)", "narrow(value[1]) | (narrow(value[0]) << 16)"),
+    bug(
+        "halves of a bf16 pair swapped",
+        "common.cuh",
+        "narrow(value[0]) | (narrow(value[1]) << 16)",
+        "narrow(value[1]) | (narrow(value[0]) << 16)",
+    ),
     // ---- sums over sequences ----
     bug(
         "pieces overlap",
@@ -173,11 +223,26 @@ pub(super) const BUGS: &[Bug] = &[
         "  double sum = 0.0;\n  for (u32 i = threadIdx.x;",
         "  float sum = 0.0f;\n  for (u32 i = threadIdx.x;",
     ),
-    bug("gradient of another sequence", "segment_sum.cu", "(float)d_sums[sequence];", "(float)d_sums[piece];"),
+    bug(
+        "gradient of another sequence",
+        "segment_sum.cu",
+        "(float)d_sums[sequence];",
+        "(float)d_sums[piece];",
+    ),
     // ---- preference losses ----
-    bug("margin of the wrong sign", "preference.cu", "beta * (c_ratio - r_ratio), e", "beta * (r_ratio - c_ratio), e"),
+    bug(
+        "margin of the wrong sign",
+        "preference.cu",
+        "beta * (c_ratio - r_ratio), e",
+        "beta * (r_ratio - c_ratio), e",
+    ),
     bug("wrong beta in IPO", "preference.cu", "- 1.0 / (2.0 * beta);", "- 1.0 / beta;"),
-    bug("IPO on sums instead of means", "preference.cu", "c_ratio / c_tokens - r_ratio / r_tokens", "c_ratio - r_ratio"),
+    bug(
+        "IPO on sums instead of means",
+        "preference.cu",
+        "c_ratio / c_tokens - r_ratio / r_tokens",
+        "c_ratio - r_ratio",
+    ),
     bug("missing clip", "preference.cu", "      over = 0.0;\n", ""),
     bug("clipped pairs keep their gradient", "preference.cu", "      if (clip_gradient) factor = 0.0;\n", ""),
     bug("robust smoothing added", "preference.cu", "kind == ROBUST ? -e : e,", "e,"),
@@ -188,7 +253,12 @@ pub(super) const BUGS: &[Bug] = &[
         "return -log(1.0 + exp(-x));",
     ),
     bug("no guard behind the last pair", "preference.cu", "  if (i >= pairs) return;\n", ""),
-    bug("a completion of no tokens divides by 0", "preference.cu", "chosen_tokens[i] > 0u ? (double)chosen_tokens[i] : 1.0;", "(double)chosen_tokens[i];"),
+    bug(
+        "a completion of no tokens divides by 0",
+        "preference.cu",
+        "chosen_tokens[i] > 0u ? (double)chosen_tokens[i] : 1.0;",
+        "(double)chosen_tokens[i];",
+    ),
     // ---- what only the device's compiler sees ----
     bug(
         "launch bounds that make registers spill",
@@ -197,8 +267,18 @@ pub(super) const BUGS: &[Bug] = &[
         "extern \"C\" __global__ void __launch_bounds__(512, 4)\n    ama_logp_forward_bf16(",
     ),
     // ---- launches ----
-    bug("grid rounded down", "launch.rs", "config(n.div_ceil(threads), threads)", "config(n / threads, threads)"),
-    bug("one block too few", "launch.rs", "    config(rows, threads as u32)", "    config(rows - 1, threads as u32)"),
+    bug(
+        "grid rounded down",
+        "launch.rs",
+        "config(n.div_ceil(threads), threads)",
+        "config(n / threads, threads)",
+    ),
+    bug(
+        "one block too few",
+        "launch.rs",
+        "    config(rows, threads as u32)",
+        "    config(rows - 1, threads as u32)",
+    ),
     bug(
         "block larger than the launch bounds",
         "launch.rs",
@@ -224,7 +304,12 @@ pub(super) const BUGS: &[Bug] = &[
         "        launch.arg(&vocab).arg(&rows).arg(&stride).arg(&ignored);",
     ),
     bug("last piece of a long sequence lost", "segments.rs", "longest.div_ceil(PIECE)", "(longest / PIECE)"),
-    bug("rows of no sequence keep what was there", "segments.rs", "        if !covering {", "        if false {"),
+    bug(
+        "rows of no sequence keep what was there",
+        "segments.rs",
+        "        if !covering {",
+        "        if false {",
+    ),
     bug(
         "clipping on the device left out",
         "preference.rs",

@@ -19,7 +19,10 @@ const LIMIT: Duration = Duration::from_secs(150);
 
 /// What became of a bug.
 enum Fate {
-    Caught { by: &'static str, how: String },
+    Caught {
+        by: &'static str,
+        how: String,
+    },
     /// The rungs that could be tried let it pass.
     Survived,
     /// Its rung cannot be tried here.
@@ -31,7 +34,8 @@ enum Fate {
 /// # Errors
 /// A bug does not apply or does not compile where it should.
 pub(super) fn run(tools: &Tools, only: Option<&str>) -> Result<Outcome> {
-    let chosen: Vec<&Bug> = BUGS.iter().filter(|bug| only.is_none_or(|text| bug.name.contains(text))).collect();
+    let chosen: Vec<&Bug> =
+        BUGS.iter().filter(|bug| only.is_none_or(|text| bug.name.contains(text))).collect();
     if chosen.is_empty() {
         bail!("no seeded bug is called so; the list is in xtask/src/cuda_check/bug_list.rs");
     }
@@ -40,7 +44,8 @@ pub(super) fn run(tools: &Tools, only: Option<&str>) -> Result<Outcome> {
         mutant::mutated(bug)?;
     }
     let mut lab = Lab { tools, mutant: Mutant::new(&tools.folder)?, healthy: false };
-    let mut table = String::from("\n| seeded bug | file | caught by rung | how | seconds |\n|---|---|---|---|---|\n");
+    let mut table =
+        String::from("\n| seeded bug | file | caught by rung | how | seconds |\n|---|---|---|---|---|\n");
     let (mut caught, mut skipped, mut survivors) = (0, 0, Vec::new());
     for bug in &chosen {
         let begun = Instant::now();
@@ -70,7 +75,8 @@ pub(super) fn run(tools: &Tools, only: Option<&str>) -> Result<Outcome> {
     if caught == 0 {
         return Ok(Outcome::Skipped("no rung that catches bugs can be tried here".to_owned()));
     }
-    let note = if skipped == 0 { String::new() } else { format!("{skipped} more need tools that are not here") };
+    let note =
+        if skipped == 0 { String::new() } else { format!("{skipped} more need tools that are not here") };
     Ok(Outcome::Passed { tests: caught, note })
 }
 
@@ -85,7 +91,9 @@ impl Lab<'_> {
     fn fate(&mut self, bug: &Bug) -> Result<Fate> {
         let mut missing = None;
         if !bug.file.ends_with(".rs") {
-            for (by, sanitizer) in [("2", None), ("3 (address)", Some("address")), ("3 (thread)", Some("thread"))] {
+            for (by, sanitizer) in
+                [("2", None), ("3 (address)", Some("address")), ("3 (thread)", Some("thread"))]
+            {
                 match self.emulated(bug, sanitizer)? {
                     Ok(Some(how)) => return Ok(Fate::Caught { by, how }),
                     Ok(None) => {}
@@ -101,7 +109,11 @@ impl Lab<'_> {
     }
 
     /// Rungs 2 and 3 with the bug in a copy of the sources.
-    fn emulated(&self, bug: &Bug, sanitizer: Option<&str>) -> Result<std::result::Result<Option<String>, String>> {
+    fn emulated(
+        &self,
+        bug: &Bug,
+        sanitizer: Option<&str>,
+    ) -> Result<std::result::Result<Option<String>, String>> {
         if let Err(reason) = self.tools.compiler() {
             return Ok(Err(reason));
         }
@@ -144,7 +156,9 @@ impl Lab<'_> {
             Err(reason) => return Ok(Err(reason)),
         };
         if !self.healthy {
-            if let Some(reason) = self.on_standin(&environment, &self.tools.folder.join("logs/mutant-healthy.log"))? {
+            if let Some(reason) =
+                self.on_standin(&environment, &self.tools.folder.join("logs/mutant-healthy.log"))?
+            {
                 bail!("ama-loss fails on the stand-in without any seeded bug: {reason}");
             }
             self.healthy = true;
@@ -155,7 +169,11 @@ impl Lab<'_> {
         caught.map(Ok)
     }
 
-    fn try_compiled(&self, bug: &Bug, mut environment: Environment) -> Result<Option<(&'static str, String)>> {
+    fn try_compiled(
+        &self,
+        bug: &Bug,
+        mut environment: Environment,
+    ) -> Result<Option<(&'static str, String)>> {
         if !bug.file.ends_with(".rs")
             && let Ok(wheels) = self.tools.wheels()?
         {
@@ -181,7 +199,8 @@ impl Lab<'_> {
 
     fn build(&self) -> Result<std::collections::BTreeMap<String, tests::TestBinary>> {
         let arguments = ["--offline", "--package", "ama-loss", "--features", "cuda-tests"];
-        let wanted = ["--test", "cuda_assembled", "--test", DEVICE[0], "--test", DEVICE[1], "--test", DEVICE[2]];
+        let wanted =
+            ["--test", "cuda_assembled", "--test", DEVICE[0], "--test", DEVICE[1], "--test", DEVICE[2]];
         tests::build(&self.mutant.root, &[&arguments[..], &wanted[..]].concat())
     }
 
@@ -197,7 +216,8 @@ impl Lab<'_> {
     }
 
     fn log(&self, bug: &Bug, rung: &str) -> std::path::PathBuf {
-        let name: String = bug.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        let name: String =
+            bug.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         self.tools.folder.join("logs").join(format!("bug-{name}-{rung}.log"))
     }
 }

@@ -85,7 +85,9 @@ pub(super) fn mutated(bug: &Bug) -> Result<String> {
     let text = read(&sources().join(bug.file))?;
     match text.matches(bug.find).count() {
         1 => Ok(text.replace(bug.find, bug.replace)),
-        n => bail!("seeded bug `{}`: its text occurs {n} times in {}; bring it up to date", bug.name, bug.file),
+        n => {
+            bail!("seeded bug `{}`: its text occurs {n} times in {}; bring it up to date", bug.name, bug.file)
+        }
     }
 }
 

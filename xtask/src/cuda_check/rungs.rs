@@ -106,7 +106,11 @@ fn emulator(tools: &Tools, names: &[&str], sanitizer: Option<&str>) -> Result<Ou
 
 /// Arguments for libtest: the race detector wants all tests in one thread.
 pub(super) fn emulator_arguments(sanitizer: Option<&str>) -> &'static [&'static str] {
-    if sanitizer == Some("thread") { &["--include-ignored", "--test-threads=1"] } else { &["--include-ignored"] }
+    if sanitizer == Some("thread") {
+        &["--include-ignored", "--test-threads=1"]
+    } else {
+        &["--include-ignored"]
+    }
 }
 
 fn newest(tools: &Tools) -> Result<Outcome> {

@@ -32,19 +32,25 @@ pub(super) enum Verdict {
 /// # Errors
 /// They do not compile.
 pub(super) fn build(root: &Path, arguments: &[&str]) -> Result<BTreeMap<String, TestBinary>> {
-    let mut command = cargo(&["test", "--no-run", "--tests", "--message-format=json-render-diagnostics", "--quiet"]);
+    let mut command =
+        cargo(&["test", "--no-run", "--tests", "--message-format=json-render-diagnostics", "--quiet"]);
     command.args(arguments).current_dir(root).stdout(Stdio::piped());
     shell::say(&format!("$ cargo test --no-run {}", arguments.join(" ")));
     // The mutant of rung 7 shares the folder with everything else.
     command.env("CARGO_TARGET_DIR", shell::target());
     let output = command.output().context("cannot start cargo")?;
     if !output.status.success() {
-        bail!("cargo test --no-run {} failed:\n{}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "cargo test --no-run {} failed:\n{}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     let mut found = BTreeMap::new();
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         let Ok(message) = serde_json::from_str::<Value>(line) else { continue };
-        let is_test = message["target"]["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|k| k == "test"));
+        let is_test =
+            message["target"]["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|k| k == "test"));
         let (Some(executable), Some(name), Some(manifest)) = (
             message["executable"].as_str(),
             message["target"]["name"].as_str(),
@@ -155,7 +161,10 @@ mod unit {
         assert_eq!(what_went_wrong(panicked).as_deref(), Some("element 3: 1 vs 2"));
         let race = "WARNING: ThreadSanitizer: data race (pid=1)\n";
         assert_eq!(what_went_wrong(race).as_deref(), Some("data race (pid=1)"));
-        assert_eq!(what_went_wrong("logp.cu:3: runtime error: shift too far\n").as_deref(), Some("shift too far"));
+        assert_eq!(
+            what_went_wrong("logp.cu:3: runtime error: shift too far\n").as_deref(),
+            Some("shift too far")
+        );
         assert_eq!(what_went_wrong("quiet"), None);
     }
 }

@@ -31,9 +31,10 @@ impl Tools {
         let folder = shell::target().join("cuda-check");
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let named = std::env::var("CXX").ok().filter(|name| !name.is_empty());
-        let compiler = named.into_iter().chain(["c++", "g++", "clang++"].map(str::to_owned)).find(|program| {
-            Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
-        });
+        let compiler =
+            named.into_iter().chain(["c++", "g++", "clang++"].map(str::to_owned)).find(|program| {
+                Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
+            });
         let (wheels, emulated, device, standin) = Default::default();
         Ok(Self { folder, compiler, wheels, emulated, device, standin })
     }
@@ -52,7 +53,11 @@ impl Tools {
             .map_err(|error| format!("{compiler}: {error}"))?;
         let path = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
         // A compiler that has no such file prints the bare name.
-        if path.is_absolute() && path.exists() { Ok(path) } else { Err(format!("{compiler} has no {runtime}")) }
+        if path.is_absolute() && path.exists() {
+            Ok(path)
+        } else {
+            Err(format!("{compiler} has no {runtime}"))
+        }
     }
 
     /// NVRTC and `ptxas`, or why their rungs are skipped.

@@ -82,7 +82,10 @@ fn complete(folder: &Path, place: &Path, packages: &[&str]) -> Result<Option<Str
         // What pip says when it cannot connect, and when there is no wheel for this platform.
         let unreachable = ["Retrying", "connection", "Connection", "No matching distribution"];
         if unreachable.iter().any(|word| said.contains(word)) {
-            return Ok(Some(format!("PyPI cannot be reached, or has no wheel for this machine ({})", last_line(&output))));
+            return Ok(Some(format!(
+                "PyPI cannot be reached, or has no wheel for this machine ({})",
+                last_line(&output)
+            )));
         }
         bail!("pip could not install {}: {said}", packages.join(", "));
     }
@@ -91,6 +94,7 @@ fn complete(folder: &Path, place: &Path, packages: &[&str]) -> Result<Option<Str
 }
 
 fn last_line(output: &Output) -> String {
-    let said = String::from_utf8_lossy(if output.stderr.is_empty() { &output.stdout } else { &output.stderr });
+    let said =
+        String::from_utf8_lossy(if output.stderr.is_empty() { &output.stdout } else { &output.stderr });
     said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing").trim().to_owned()
 }

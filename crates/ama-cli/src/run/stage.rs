@@ -158,7 +158,10 @@ mod tests {
         assert!(failed.is_err());
         let kept = stage(root.path(), "k1").run(|folder| {
             let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
-            assert!(names.into_iter().all(|name| !name.to_string_lossy().starts_with('.')), "half-written things go");
+            assert!(
+                names.into_iter().all(|name| !name.to_string_lossy().starts_with('.')),
+                "half-written things go"
+            );
             Ok(std::fs::read_to_string(folder.join("state")).unwrap())
         });
         assert_eq!(kept.unwrap(), "half", "the same work goes on from what is there");

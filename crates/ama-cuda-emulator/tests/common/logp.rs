@@ -86,7 +86,9 @@ impl<T: Logit> Case<T> {
         arguments.extend([(self.stride() as u64).into(), IGNORED.into()]);
         let name = if entropy { "ama_logp_entropy_forward" } else { "ama_logp_forward" };
         launch(module, &format!("{name}_{}", T::NAME), rows as u32, self.threads, seed, &arguments);
-        for (what, intact) in [("logp", logp.is_intact()), ("lse", lse.is_intact()), ("entropy", out.is_intact())] {
+        for (what, intact) in
+            [("logp", logp.is_intact()), ("lse", lse.is_intact()), ("entropy", out.is_intact())]
+        {
             assert!(intact, "memory around `{what}` was written");
         }
         assert!(logits.is_intact() && targets.is_intact(), "inputs were written");
@@ -138,7 +140,14 @@ impl<T: Logit> Case<T> {
             IGNORED.into(),
         ];
         let suffix = if T::NAME == D::NAME { T::NAME.to_owned() } else { format!("{}_{}", T::NAME, D::NAME) };
-        launch(module, &format!("ama_logp_backward_{suffix}"), self.rows() as u32, self.threads, seed, &arguments);
+        launch(
+            module,
+            &format!("ama_logp_backward_{suffix}"),
+            self.rows() as u32,
+            self.threads,
+            seed,
+            &arguments,
+        );
         assert!(targets.is_intact() && lse.is_intact() && upstream.is_intact(), "inputs were written");
     }
 

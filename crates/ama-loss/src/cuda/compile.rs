@@ -65,7 +65,8 @@ pub(super) fn ptx(source: Source, capability: (i32, i32), cache: &KernelCache) -
 pub fn compile(source: Source, capability: (i32, i32)) -> Result<String, LossError> {
     // A missing library is an error of its own.
     nvrtc_version()?;
-    let options = OPTIONS.iter().map(|option| (*option).to_owned()).chain([architecture(capability)]).collect();
+    let options =
+        OPTIONS.iter().map(|option| (*option).to_owned()).chain([architecture(capability)]).collect();
     let options = CompileOptions { options, name: Some(source.name.to_owned()), ..Default::default() };
     let ptx = unpanicked("NVRTC", || compile_ptx_with_opts(source.text, options))?.map_err(|error| {
         let log = match error {

@@ -65,15 +65,15 @@ impl Product<'_> {
         let rows = c.len() / n;
         while first < rows {
             let left = rows - first;
-            let from = a.from_row(first);
+            let a = a.below(first);
             let c = &mut c[first * n..];
             // Heights for which the loops below have constant bounds.
             first += match left {
-                left if left >= HIGH => strip::<S, HIGH>(simd, c, from, b, n, k, add),
-                8.. => strip::<S, 8>(simd, c, from, b, n, k, add),
-                4.. => strip::<S, 4>(simd, c, from, b, n, k, add),
-                2.. => strip::<S, 2>(simd, c, from, b, n, k, add),
-                _ => strip::<S, 1>(simd, c, from, b, n, k, add),
+                left if left >= HIGH => strip::<S, HIGH>(simd, c, a, b, n, k, add),
+                8.. => strip::<S, 8>(simd, c, a, b, n, k, add),
+                4.. => strip::<S, 4>(simd, c, a, b, n, k, add),
+                2.. => strip::<S, 2>(simd, c, a, b, n, k, add),
+                _ => strip::<S, 1>(simd, c, a, b, n, k, add),
             };
         }
     }
@@ -82,7 +82,7 @@ impl Product<'_> {
 impl Lying<'_> {
     /// Without the rows above `first`.
     #[inline(always)]
-    fn from_row(self, first: usize) -> Self {
+    fn below(self, first: usize) -> Self {
         match self {
             Self::ByRow { data, stride } => Self::ByRow { data: &data[first * stride..], stride },
             Self::ByColumn { data, stride } => Self::ByColumn { data: &data[first..], stride },

@@ -79,9 +79,7 @@ fn forward<S: Simd, const N: usize>(
         larger(&mut most, row);
     }
     larger(&mut most, &other);
-    for q in 0..N {
-        most[q] *= scale;
-    }
+    let most = most.map(|score| score * scale);
     let mut sums = [0.0; N];
     for row in all_see.iter_mut() {
         for q in 0..N {

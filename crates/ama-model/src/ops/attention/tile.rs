@@ -45,14 +45,14 @@ impl<'a> Tile<'a> {
             let count = TILE.min(queries - first);
             let (mut row, mut head) = (first / heads.shared(), first % heads.shared());
             let mut at = [(row, head * heads.dim); TILE];
-            for i in 1..TILE {
+            for (i, at) in at.iter_mut().enumerate().skip(1) {
                 if i < count {
                     head += 1;
                     if head == heads.shared() {
                         (row, head) = (row + 1, 0);
                     }
                 }
-                at[i] = (row, head * heads.dim);
+                *at = (row, head * heads.dim);
             }
             let before = segment.prefix_len() + segment.queries.skipped + 1;
             // A packed batch has fewer than 2^32 rows.
