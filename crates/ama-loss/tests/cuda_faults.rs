@@ -4,6 +4,7 @@
 //! Needs the stand-in driver (`ama-cuda-standin`) on the library path, which can be told to fail; a real one cannot.
 
 #![cfg(feature = "cuda-tests")]
+#![allow(clippy::print_stdout, reason = "a child tells its parent how it ended")]
 
 mod common;
 

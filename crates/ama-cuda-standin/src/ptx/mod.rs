@@ -1,8 +1,8 @@
 //! PTX: from text to kernels, and an interpreter that runs them.
 //!
-//! In reading order: [`syntax`] makes statements of the text, [`lower`] and [`decode`] make instructions of them with
-//! every name resolved, [`alu`] and [`convert`] say what each instruction does to the registers of [`lanes`],
-//! [`warp`] runs 32 lanes, [`memory_ops`] and [`spaces`] check and make their accesses, [`machine`] runs a launch.
+//! In reading order: `syntax` makes statements of the text, `lower` and `decode` make instructions of them with
+//! every name resolved, `alu` and `convert` say what each instruction does to the registers of `lanes`,
+//! `warp` runs 32 lanes, `memory_ops` and `spaces` check and make their accesses, `machine` runs a launch.
 
 mod alu;
 mod convert;
