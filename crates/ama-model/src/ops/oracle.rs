@@ -235,6 +235,9 @@ fn rope_matches_and_its_inverse_undoes_it() {
 
 #[test]
 fn head_matches() {
+    // Then this comparison, and whatever else runs in this process, is of the device.
+    #[cfg(feature = "cuda-tests")]
+    assert!(!crate::cuda::use_device(0).expect("a device, or a stand-in for its driver").is_empty());
     for (n, d, vocab, bytes) in [(1, 1, 2, 0), (9, 5, 31, 400), (60, 48, 700, 1 << 20)] {
         let device = Cpu::seed_from_u64(6);
         let (x, w) = (random(&device, n * d), random(&device, vocab * d));
