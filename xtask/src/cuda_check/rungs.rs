@@ -224,5 +224,8 @@ pub(super) fn run(
             }
         }
     }
+    if passed == 0 {
+        return Ok(Outcome::Failed(format!("{}: no test ran", names.join(", "))));
+    }
     Ok(Outcome::Passed { tests: passed, note: String::new() })
 }

@@ -58,7 +58,8 @@ impl Interpreted {
             params.resize(params.len().next_multiple_of(bytes.len()), 0);
             params.extend(bytes);
         }
-        let approx = Approx { ulp: self.ulp, seed };
+        // The same shifts in every order, or the order would not be all that differs.
+        let approx = Approx { ulp: self.ulp, seed: 1 };
         let launch = Launch { kernel, grid: [blocks, 1, 1], block: [threads, 1, 1], dynamic: 0, params: &params };
         launch.run(memory, &Rules { seed, approx, ..Rules::default() }).unwrap_or_else(|fault| panic!("{fault}"));
         for (base, at, bytes) in on_device.into_values() {
