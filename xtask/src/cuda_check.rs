@@ -32,6 +32,11 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// Every rung.
+    pub(crate) fn all() -> Self {
+        Self { rung: Vec::new(), bugs: false, bug: None }
+    }
+
     fn wants(&self, rung: u8) -> bool {
         let seven = rung == 7 && (self.bugs || self.bug.is_some());
         seven || self.rung.contains(&rung) || (self.rung.is_empty() && !self.bugs && self.bug.is_none())

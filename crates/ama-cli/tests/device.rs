@@ -25,7 +25,7 @@ fn a_machine_without_a_device_says_so_in_one_line() {
         command.env_remove("LD_LIBRARY_PATH").env("CUDA_VISIBLE_DEVICES", "").output().unwrap().into();
     assert_eq!(said.code, Some(1), "{}", said.err);
     assert_eq!(said.err.lines().count(), 1, "{}", said.err);
-    assert!(said.err.starts_with("ama: language-model head: no CUDA d"), "{}", said.err);
+    assert!(said.err.starts_with("ama: no CUDA d"), "{}", said.err);
     assert!(said.err.contains("; "), "a remedy: {}", said.err);
 }
 

@@ -11,6 +11,8 @@ pub struct Argument<'a> {
     pub(crate) bytes: usize,
     /// The value, in the low bytes.
     pub(crate) bits: u64,
+    /// Bytes of the buffer from its first element to its last.
+    extent: usize,
     /// Memory that the kernel must not touch.
     pub(crate) forbidden: Vec<(*const u8, usize)>,
     buffer: PhantomData<&'a ()>,
@@ -54,8 +56,20 @@ impl Argument<'_> {
         Self::number(Kind::Pointer, 8, pointer.expose_provenance() as u64)
     }
 
+    /// Address and bytes, from first to last element, of the buffer; none for numbers and other addresses. For those who run
+    /// kernels on something else than [`Module`](crate::Module).
+    pub fn extent(&self) -> Option<(*mut u8, usize)> {
+        let address = std::ptr::with_exposed_provenance_mut(self.bits as usize);
+        (self.extent > 0).then_some((address, self.extent))
+    }
+
+    /// The value as its little-endian bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.bits.to_le_bytes()[..self.bytes].to_vec()
+    }
+
     fn number(kind: Kind, bytes: usize, bits: u64) -> Self {
-        Self { kind, bytes, bits, forbidden: Vec::new(), buffer: PhantomData }
+        Self { kind, bytes, bits, extent: 0, forbidden: Vec::new(), buffer: PhantomData }
     }
 }
 
@@ -64,7 +78,7 @@ impl<'a, T: Element> From<&'a Buffer<T>> for Argument<'a> {
         // The kernel gets the address through an integer, so say that there is one.
         let bits = buffer.address().expose_provenance() as u64;
         let forbidden = buffer.forbidden().collect();
-        Self { kind: Kind::Pointer, bytes: 8, bits, forbidden, buffer: PhantomData }
+        Self { kind: Kind::Pointer, bytes: 8, bits, extent: buffer.extent(), forbidden, buffer: PhantomData }
     }
 }
 

@@ -119,6 +119,12 @@ impl<T: Element> Buffer<T> {
         self.memory[self.start..].as_ptr()
     }
 
+    /// Bytes from the first element to the last.
+    pub(crate) fn extent(&self) -> usize {
+        let len = if self.rows == 0 { 0 } else { (self.rows - 1) * self.stride + self.width };
+        len * size_of::<T>()
+    }
+
     /// Addresses and sizes in bytes of what must not be touched.
     pub(crate) fn forbidden(&self) -> impl Iterator<Item = (*const u8, usize)> + '_ {
         self.forbidden.iter().map(|range| {

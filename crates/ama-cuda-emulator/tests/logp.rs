@@ -2,10 +2,9 @@
 
 mod common;
 
-use ama_cuda_emulator::Module;
 use common::logp::{Case, Layout, pick};
 use common::naive::check;
-use common::{IGNORED, Logit, assert_same_bits, check_rounded, module, races, seeds};
+use common::{IGNORED, Kernels, Logit, assert_same_bits, check_rounded, module, races, seeds};
 
 /// Vocabularies; with the block sizes that follow from them, every path through the loops over a row.
 const SIZES: [usize; 4] = [1, 31, 1025, 4099];
@@ -40,7 +39,7 @@ fn atol(scale: f32) -> f64 {
     1e-6 * f64::from(scale.max(1.0))
 }
 
-fn forward_is_right<T: Logit>(module: &Module, scale: f32) {
+fn forward_is_right<T: Logit>(module: &Kernels, scale: f32) {
     for (vocab, layout) in shapes() {
         let case = Case::<T>::new(rows_for(vocab), vocab, scale, layout);
         let expected = case.expected();
@@ -67,7 +66,7 @@ fn forward_is_right<T: Logit>(module: &Module, scale: f32) {
     }
 }
 
-fn backward_is_right<T: Logit, D: Logit>(module: &Module, scale: f32) {
+fn backward_is_right<T: Logit, D: Logit>(module: &Kernels, scale: f32) {
     for (vocab, layout) in shapes() {
         let case = Case::<T>::new(rows_for(vocab), vocab, scale, layout);
         let expected = case.expected();
@@ -144,7 +143,7 @@ fn every_block_size_gives_the_same_to_rounding() {
 }
 
 /// What a model in trouble puts out: every kind of row that must give NaN does, and its neighbours do not notice.
-fn hostile_rows<T: Logit>(module: &Module) {
+fn hostile_rows<T: Logit>(module: &Kernels) {
     for vocab in SIZES {
         let quiet = Case::<T>::new(9, vocab, 4.0, Layout { padding: 5, shift: 1 });
         let mut case = quiet.clone();
@@ -238,4 +237,45 @@ fn tokens_of_probability_zero_and_nearly_one() {
             check(&gradient, &expected.gradient.0, &expected.gradient.1, 1e-13);
         }
     }
+}
+
+#[test]
+#[ignore = "needs a C++ compiler: cargo xtask cuda-check"]
+fn logits_far_from_zero() {
+    let module = module("logp.cu");
+    for (vocab, shift) in SIZES.into_iter().flat_map(|vocab| [-4096.0, -300.0, 300.0, 4096.0].map(|s| (vocab, s))) {
+        let mut case = Case::<f32>::new(4, vocab, 4.0, Layout::default());
+        // Adding 4096 leaves 11 bits behind the point; both numbers are exact after this.
+        case.logits.iter_mut().for_each(|x| *x = (*x * 1024.0).round() / 1024.0 + shift);
+        let expected = case.expected();
+        let forward = case.forward(&module, true, 1);
+        check(&pick(&forward.logp, &expected.rows, 1), &expected.logp.0, &expected.logp.1, atol(4.0));
+        let entropy = forward.entropy.unwrap_or_default();
+        check(&pick(&entropy, &expected.rows, 1), &expected.entropy.0, &expected.entropy.1, 4.0 * atol(4.0));
+        let gradient = case.backward_in_place(&module, &forward.lse, 1);
+        check(&pick(&gradient, &expected.rows, vocab), &expected.gradient.0, &expected.gradient.1, 1e-6);
+    }
+}
+
+/// Gradients whose every bit is known: `-g e^0` of the token that is not the target.
+#[test]
+#[ignore = "needs a C++ compiler: cargo xtask cuda-check"]
+fn bf16_gradients_are_rounded_to_nearest_even_and_nan_stays() {
+    let module = module("logp.cu");
+    let ulp = 1.0 / 128.0;
+    let upstream: Vec<f32> = (0..24u8).map(|eighths| 1.0 + ulp * f32::from(eighths) / 8.0).collect();
+    let mut case = Case::<f32>::new(upstream.len(), 2, 0.0, Layout { padding: 6, shift: 0 });
+    case.targets.fill(1);
+    case.upstream.clone_from(&upstream);
+    let lse = vec![0.0; 2 * upstream.len()];
+    let gradient = case.backward::<u16>(&module, &lse, case.layout, 0);
+    for (g, got) in upstream.iter().zip(gradient.chunks(2)) {
+        let units = f64::from((g - 1.0) / ulp);
+        let even = units.round_ties_even() as f32;
+        assert_eq!(got[0].widen(), -(1.0 + even * ulp), "-{g}");
+    }
+    // What the device's own arithmetic makes of invalid operations: all ones, which rounding up would carry into the sign.
+    case.logits.chunks_mut(2).for_each(|row| row[0] = f32::from_bits(0x7fff_ffff));
+    let gradient = case.backward::<u16>(&module, &lse, case.layout, 0);
+    assert!(gradient.chunks(2).all(|row| row[0].widen().is_nan() && row[1].widen() == 0.0), "{gradient:x?}");
 }

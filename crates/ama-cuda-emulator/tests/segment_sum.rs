@@ -2,98 +2,13 @@
 
 mod common;
 
-use ama_cuda_emulator::{Argument, Buffer, Module};
-use common::naive::uniform;
-use common::{launch, module, races, seeds};
-
-/// Rows that a block adds up, as in `segment_sum.cu`.
-const PIECE: u32 = 1024;
-
-/// Threads of a block; few for the race detector.
-fn threads() -> u32 {
-    if races() { 64 } else { 256 }
-}
-
-/// Sequences with their bounds over `rows`.
-struct Case {
-    values: Vec<f32>,
-    offsets: Vec<u32>,
-    pieces: u32,
-}
-
-impl Case {
-    fn new(lengths: &[u32], before: u32, after: u32) -> Self {
-        let mut offsets = vec![before];
-        offsets.extend(lengths.iter().scan(before, |end, n| {
-            *end += n;
-            Some(*end)
-        }));
-        let rows = before + lengths.iter().sum::<u32>() + after;
-        let pieces = lengths.iter().max().map_or(1, |n| n.div_ceil(PIECE).max(1));
-        Self { values: uniform(11, rows as usize, 20.0), offsets, pieces }
-    }
-
-    fn sequences(&self) -> u32 {
-        self.offsets.len() as u32 - 1
-    }
-
-    fn sum(&self, module: &Module, seed: u64) -> Vec<f64> {
-        let (sequences, blocks) = (self.sequences(), self.sequences() * self.pieces);
-        let (values, offsets) = (Buffer::new(&self.values), Buffer::new(&self.offsets));
-        let partial = Buffer::<f64>::unwritten(blocks as usize);
-        let sums = Buffer::<f64>::unwritten(sequences as usize);
-        let rows = self.values.len() as u32;
-        let arguments: [Argument<'_>; 6] = [
-            (&values).into(),
-            (&offsets).into(),
-            (&partial).into(),
-            sequences.into(),
-            self.pieces.into(),
-            rows.into(),
-        ];
-        launch(module, "ama_segment_sum_piece_f32", blocks, threads(), seed, &arguments);
-        let arguments: [Argument<'_>; 4] =
-            [(&partial).into(), (&sums).into(), sequences.into(), self.pieces.into()];
-        launch(
-            module,
-            "ama_segment_sum_total_f64",
-            sequences.div_ceil(threads()),
-            threads(),
-            seed,
-            &arguments,
-        );
-        assert!(values.is_intact() && offsets.is_intact() && partial.is_intact() && sums.is_intact());
-        sums.values()
-    }
-
-    fn spread(&self, module: &Module, d_sums: &[f64], seed: u64) -> Vec<f32> {
-        let (d_sums, offsets) = (Buffer::new(d_sums), Buffer::new(&self.offsets));
-        let rows = self.values.len();
-        let d_values = Buffer::new(&vec![-7.0f32; rows]);
-        let arguments: [Argument<'_>; 6] = [
-            (&d_sums).into(),
-            (&offsets).into(),
-            (&d_values).into(),
-            self.sequences().into(),
-            self.pieces.into(),
-            (rows as u32).into(),
-        ];
-        launch(module, "ama_segment_spread_f32", self.sequences() * self.pieces, threads(), seed, &arguments);
-        assert!(d_sums.is_intact() && offsets.is_intact() && d_values.is_intact());
-        d_values.values()
-    }
-
-    fn span(&self, sequence: usize) -> std::ops::Range<usize> {
-        self.offsets[sequence] as usize..self.offsets[sequence + 1] as usize
-    }
-}
+use common::segment_sum::Case;
+use common::{module, races, seeds};
 
 fn cases() -> Vec<Case> {
     let lengths: [&[u32]; 5] =
         [&[1], &[31, 0, 1, 1024], &[1025, 1023, 33], &[4099, 0, 2048, 2049, 5], &[0, 0]];
-    let of = |l: &[u32]| {
-        if races() { vec![Case::new(l, 3, 9)] } else { vec![Case::new(l, 0, 0), Case::new(l, 3, 9)] }
-    };
+    let of = |l: &[u32]| if races() { vec![Case::new(l, 3, 9)] } else { vec![Case::new(l, 0, 0), Case::new(l, 3, 9)] };
     lengths.into_iter().take(if races() { 3 } else { 5 }).flat_map(of).collect()
 }
 

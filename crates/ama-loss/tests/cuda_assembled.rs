@@ -2,7 +2,7 @@
 //! registers and shared memory are those of the committed table, `src/cuda/registers.md`.
 //!
 //! Needs NVRTC on the library path and `AMA_PTXAS`, no device: `cargo xtask cuda-check --rung 4`. With `AMA_UPDATE` set it
-//! writes the table instead of comparing.
+//! writes the table instead of comparing; with `AMA_CUDA_PTX` it leaves the PTX for compute_80 in that folder.
 #![cfg(feature = "cuda-tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -126,6 +126,10 @@ fn nothing_spills_and_the_table_is_current() {
             let ptx = cuda::compile(source, capability).unwrap_or_else(|error| panic!("{error}"));
             let version = if capability == (8, 0) { ".version 7.0\n" } else { ".version " };
             assert!(ptx.contains(version), "drivers from CUDA 11.0 on are promised");
+            if let Some(folder) = std::env::var_os("AMA_CUDA_PTX").filter(|_| capability == (8, 0)) {
+                let path = Path::new(&folder).join(format!("{}.ptx", source.name));
+                std::fs::write(&path, &ptx).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            }
             for sm in devices {
                 let all = assemble(&ptxas, source.name, &ptx, *sm);
                 assert!(!all.is_empty(), "{}: no kernel", source.name);

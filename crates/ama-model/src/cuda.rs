@@ -5,9 +5,8 @@
 
 use std::sync::OnceLock;
 
+use ama_loss::LossError;
 use ama_loss::cuda::CudaHead;
-
-use crate::ModelError;
 
 static HEAD: OnceLock<CudaHead> = OnceLock::new();
 
@@ -19,12 +18,12 @@ static HEAD: OnceLock<CudaHead> = OnceLock::new();
 /// processor.
 ///
 /// # Errors
-/// [`ModelError::Head`] with what is missing (driver, device, NVRTC, cuBLASLt) and the remedy.
-pub fn use_device(ordinal: usize) -> Result<&'static str, ModelError> {
+/// What is missing (driver, device, NVRTC, cuBLASLt) and the remedy, see [`CudaHead::open`].
+pub fn use_device(ordinal: usize) -> Result<&'static str, LossError> {
     let head = match HEAD.get() {
         Some(head) => head,
         None => {
-            let opened = CudaHead::open(ordinal).map_err(|source| ModelError::Head { source })?;
+            let opened = CudaHead::open(ordinal)?;
             HEAD.get_or_init(|| opened)
         }
     };

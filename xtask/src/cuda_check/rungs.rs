@@ -50,16 +50,18 @@ pub(super) fn steps(rung: u8) -> Vec<Step> {
             step("ama-loss on the stand-in driver: launches, bounds, leaks, errors", on_standin),
         ],
         6 => vec![
-            step("emitted PTX interpreted, other orders, approximations moved by 2 ulp", perturbed),
-            step("PTX by the oldest NVRTC interpreted", perturbed_oldest),
+            step("emitted PTX interpreted: equal to the host C++ within rounding", interpreted),
+            step("rung 2's cases on the interpreted PTX, approximations moved by 2 ulp", interpreted_cases),
+            step("ama-loss on the stand-in in another order, moved by 2 ulp", perturbed),
+            step("the same with PTX by NVRTC 12.0", perturbed_oldest),
         ],
         _ => Vec::new(),
     }
 }
 
-fn reference(_: &Tools) -> Result<Outcome> {
+fn reference(tools: &Tools) -> Result<Outcome> {
     let all = tests::build(&shell::root(), &["--package", "ama-loss", "--test", "finite_differences"])?;
-    run(&all, &["finite_differences"], &[], &Vec::new(), &shell::target().join("cuda-check"), "1")
+    run(&all, &["finite_differences"], &[], &Vec::new(), &tools.folder, "reference")
 }
 
 /// Environment of a rung's processes, and the arguments for libtest.
@@ -130,11 +132,37 @@ fn assembled(
         Ok(wheels) => wheels,
         Err(reason) => return Ok(Outcome::Skipped(reason.clone())),
     };
+    let ptx = tools.folder.join(format!("ptx-{name}"));
+    std::fs::create_dir_all(&ptx)?;
     let environment = vec![
         ("LD_LIBRARY_PATH", nvrtc(wheels).display().to_string()),
         ("AMA_PTXAS", wheels.ptxas.display().to_string()),
+        ("AMA_CUDA_PTX", ptx.display().to_string()),
     ];
     run(tools.device()?, &["cuda_assembled"], &["--include-ignored"], &environment, &tools.folder, name)
+}
+
+fn interpreted(tools: &Tools) -> Result<Outcome> {
+    on_ptx(tools, &["interpreted"], "0")
+}
+
+fn interpreted_cases(tools: &Tools) -> Result<Outcome> {
+    on_ptx(tools, &["logp", "segment_sum", "preference"], "2")
+}
+
+/// Tests of the emulator crate on the PTX that rung 4 leaves behind.
+fn on_ptx(tools: &Tools, names: &[&str], ulp: &str) -> Result<Outcome> {
+    if let Err(reason) = tools.compiler() {
+        return Ok(Outcome::Skipped(reason));
+    }
+    let ptx = tools.folder.join("ptx-newest");
+    match newest(tools)? {
+        Outcome::Passed { .. } => {}
+        other => return Ok(other),
+    }
+    let environment =
+        vec![("AMA_CUDA_PTX", ptx.display().to_string()), ("AMA_CUDA_ULP", ulp.to_owned())];
+    run(tools.emulated()?, names, emulator_arguments(None), &environment, &tools.folder, &format!("ptx-ulp-{ulp}"))
 }
 
 fn standin(tools: &Tools) -> Result<Outcome> {
@@ -155,24 +183,30 @@ pub(super) fn on_driver(tools: &Tools, newest: bool) -> Result<std::result::Resu
 }
 
 fn on_standin(tools: &Tools) -> Result<Outcome> {
-    device(tools, true, &[], "standin")
+    device(tools, true, &[], "standin", &["cuda_logits", "cuda_sums", "cuda_linear", "cuda_faults"])
 }
 
 fn perturbed(tools: &Tools) -> Result<Outcome> {
-    device(tools, true, &[("STANDIN_ULP", "2"), ("STANDIN_SEED", "1")], "perturbed")
+    device(tools, true, &[("STANDIN_ULP", "2"), ("STANDIN_SEED", "1")], "perturbed", &DEVICE)
 }
 
 fn perturbed_oldest(tools: &Tools) -> Result<Outcome> {
-    device(tools, false, &[("STANDIN_ULP", "2"), ("STANDIN_SEED", "2")], "perturbed-oldest")
+    device(tools, false, &[("STANDIN_ULP", "2"), ("STANDIN_SEED", "2")], "perturbed-oldest", &DEVICE)
 }
 
-fn device(tools: &Tools, newest: bool, more: &[(&'static str, &str)], name: &str) -> Result<Outcome> {
+fn device(
+    tools: &Tools,
+    newest: bool,
+    more: &[(&'static str, &str)],
+    name: &str,
+    binaries: &[&str],
+) -> Result<Outcome> {
     let mut environment = match on_driver(tools, newest)? {
         Ok(environment) => environment,
         Err(reason) => return Ok(Outcome::Skipped(reason)),
     };
     environment.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
-    run(tools.device()?, &DEVICE, &[], &environment, &tools.folder, name)
+    run(tools.device()?, binaries, &[], &environment, &tools.folder, name)
 }
 
 /// Runs test binaries one after the other; the first failure ends it.
@@ -193,6 +227,9 @@ pub(super) fn run(
                 return Ok(Outcome::Failed(format!("{name}: {reason} (all of it: {})", log.display())));
             }
         }
+    }
+    if passed == 0 {
+        return Ok(Outcome::Failed(format!("{}: no test ran", names.join(", "))));
     }
     Ok(Outcome::Passed { tests: passed, note: String::new() })
 }

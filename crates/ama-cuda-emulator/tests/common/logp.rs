@@ -1,10 +1,10 @@
 //! Cases for `logp.cu`, and its kernels as functions.
 
-use ama_cuda_emulator::{Buffer, Module};
+use ama_cuda_emulator::Buffer;
 use ama_loss::reference;
 
 use super::naive::{naive_d_logits, naive_softmax, uniform, wide};
-use super::{IGNORED, Logit, launch, threads_for};
+use super::{IGNORED, Kernels, Logit, launch, threads_for};
 
 /// Rows of logits with their targets, and how they lie in memory.
 #[derive(Clone)]
@@ -72,7 +72,7 @@ impl<T: Logit> Case<T> {
 
     /// One launch of `ama_logp_forward_*` or `ama_logp_entropy_forward_*`.
     #[track_caller]
-    pub fn forward(&self, module: &Module, entropy: bool, seed: u64) -> Forward {
+    pub fn forward(&self, module: &Kernels, entropy: bool, seed: u64) -> Forward {
         let rows = self.rows();
         let (logits, targets) = (self.device_logits(), Buffer::new(&self.targets));
         let (logp, lse) = (Buffer::<f32>::unwritten(rows), Buffer::<f32>::unwritten(2 * rows));
@@ -97,7 +97,7 @@ impl<T: Logit> Case<T> {
 
     /// `ama_logp_backward_*` to a gradient of type `D`, in memory of its own.
     #[track_caller]
-    pub fn backward<D: Logit>(&self, module: &Module, lse: &[f32], to: Layout, seed: u64) -> Vec<D> {
+    pub fn backward<D: Logit>(&self, module: &Kernels, lse: &[f32], to: Layout, seed: u64) -> Vec<D> {
         let logits = self.device_logits();
         let gradient =
             Buffer::rows(&vec![D::POISON; self.logits.len()], self.vocab, self.vocab + to.padding, to.shift);
@@ -108,7 +108,7 @@ impl<T: Logit> Case<T> {
 
     /// The same over the logits.
     #[track_caller]
-    pub fn backward_in_place(&self, module: &Module, lse: &[f32], seed: u64) -> Vec<T> {
+    pub fn backward_in_place(&self, module: &Kernels, lse: &[f32], seed: u64) -> Vec<T> {
         let logits = self.device_logits();
         self.launch_backward(module, lse, &logits, &logits, self.stride() as u64, seed);
         assert!(logits.is_intact(), "memory around a row was written");
@@ -118,7 +118,7 @@ impl<T: Logit> Case<T> {
     #[track_caller]
     fn launch_backward<D: Logit>(
         &self,
-        module: &Module,
+        module: &Kernels,
         lse: &[f32],
         logits: &Buffer<T>,
         gradient: &Buffer<D>,

@@ -7,10 +7,16 @@ use std::path::{Path, PathBuf};
 use ama_cuda_emulator::{Argument, Compiler, Element, EmulatorError, Grid, Module, Sanitizer, Source};
 
 /// The error rule, naive `f32` and numbers to feed: those of the CPU kernels' tests.
+#[allow(unexpected_cfgs, reason = "a feature of ama-loss, off here")]
 #[path = "../../../ama-loss/tests/common/mod.rs"]
 pub mod naive;
 
 pub mod logp;
+pub mod preference;
+pub mod ptx;
+pub mod segment_sum;
+
+use ptx::Interpreted;
 
 /// Schedules whose results must agree to the bit; 0 is the natural order. The race detector needs no luck with them.
 pub fn seeds() -> impl Iterator<Item = u64> {
@@ -45,10 +51,27 @@ pub fn compile(sources: &[Source]) -> Result<Module, EmulatorError> {
     Module::compile(&compiler, sanitizer(), sources, &folder())
 }
 
+/// Compiled kernels: emulated, or the PTX that NVRTC made of them, interpreted.
+#[derive(Debug)]
+pub enum Kernels {
+    Emulated(Module),
+    Interpreted(Interpreted),
+}
+
+/// Kernels of a file: emulated, unless `AMA_CUDA_PTX` names a folder of PTX.
+pub fn module(file: &str) -> Kernels {
+    match std::env::var_os("AMA_CUDA_PTX") {
+        Some(folder) => Kernels::Interpreted(Interpreted::load(Path::new(&folder), file)),
+        None => Kernels::Emulated(emulated(file)),
+    }
+}
+
 /// A file of `ama-loss/src/cuda`, or of `AMA_CUDA_SOURCES` instead.
-pub fn module(file: &str) -> Module {
-    let folder = std::env::var_os("AMA_CUDA_SOURCES")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../ama-loss/src/cuda"), PathBuf::from);
+pub fn emulated(file: &str) -> Module {
+    let folder = std::env::var_os("AMA_CUDA_SOURCES").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../ama-loss/src/cuda"),
+        PathBuf::from,
+    );
     let read = |name: &str| {
         let path = folder.join(name);
         let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
@@ -59,18 +82,14 @@ pub fn module(file: &str) -> Module {
 
 /// Launches a kernel whose buffers are as large as it wants.
 #[track_caller]
-pub fn launch(
-    module: &Module,
-    kernel: &str,
-    blocks: u32,
-    threads: u32,
-    seed: u64,
-    arguments: &[Argument<'_>],
-) {
+pub fn launch(kernels: &Kernels, kernel: &str, blocks: u32, threads: u32, seed: u64, arguments: &[Argument<'_>]) {
+    let module = match kernels {
+        Kernels::Emulated(module) => module,
+        Kernels::Interpreted(ptx) => return ptx.launch(kernel, blocks, threads, seed, arguments),
+    };
     // SAFETY: a test promises nothing about kernels that are wrong; it is there to find them. For kernels as documented,
     // every caller here passes buffers of the sizes that their comments ask for.
-    unsafe { module.launch(kernel, Grid { blocks, threads }, seed, arguments) }
-        .unwrap_or_else(|e| panic!("{e}"));
+    unsafe { module.launch(kernel, Grid { blocks, threads }, seed, arguments) }.unwrap_or_else(|e| panic!("{e}"));
 }
 
 /// Types of logits.
