@@ -55,7 +55,8 @@ fn sums_to_the_bit() {
     let kernels = pair("segment_sum.cu");
     for lengths in [&[1, 0, 31][..], &[4099, 5, 1024, 1025]] {
         let case = segment_sum::Case::new(lengths, 2, 3);
-        let [a, b] = kernels.each_ref().map(|k| case.sum(k, 0).into_iter().map(f64::to_bits).collect::<Vec<_>>());
+        let [a, b] =
+            kernels.each_ref().map(|k| case.sum(k, 0).into_iter().map(f64::to_bits).collect::<Vec<_>>());
         assert_eq!(a, b);
         let d_sums = vec![0.1; lengths.len()];
         let [a, b] = kernels.each_ref().map(|k| case.spread(k, &d_sums, 0));

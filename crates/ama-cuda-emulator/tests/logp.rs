@@ -211,7 +211,7 @@ fn ignored_rows_read_nothing() {
         // The same for rows whose log-probability nobody wants a gradient of.
         case.targets.fill(0);
         case.upstream.fill(0.0);
-        assert!(case.backward_in_place(&module, &vec![f32::NAN; 8], 1).iter().all(|g| *g == 0.0));
+        assert!(case.backward_in_place(&module, &[f32::NAN; 8], 1).iter().all(|g| *g == 0.0));
     }
 }
 
@@ -243,7 +243,9 @@ fn tokens_of_probability_zero_and_nearly_one() {
 #[ignore = "needs a C++ compiler: cargo xtask cuda-check"]
 fn logits_far_from_zero() {
     let module = module("logp.cu");
-    for (vocab, shift) in SIZES.into_iter().flat_map(|vocab| [-4096.0, -300.0, 300.0, 4096.0].map(|s| (vocab, s))) {
+    for (vocab, shift) in
+        SIZES.into_iter().flat_map(|vocab| [-4096.0, -300.0, 300.0, 4096.0].map(|s| (vocab, s)))
+    {
         let mut case = Case::<f32>::new(4, vocab, 4.0, Layout::default());
         // Adding 4096 leaves 11 bits behind the point; both numbers are exact after this.
         case.logits.iter_mut().for_each(|x| *x = (*x * 1024.0).round() / 1024.0 + shift);

@@ -15,6 +15,9 @@ fn assert_close(got: &[f64], want: &[f64], what: &str) {
     }
 }
 
+/// Moves one log-probability of a pair.
+type Shift = fn(&mut PairLogps, f64);
+
 #[test]
 #[ignore = "needs a C++ compiler: cargo xtask cuda-check"]
 fn every_loss_is_that_of_the_processor() {
@@ -28,11 +31,15 @@ fn every_loss_is_that_of_the_processor() {
                     continue;
                 }
                 let batch = Batch::new(n, weighted);
-                for (mode, clip) in
-                    [(Mode::Raw, false), (Mode::Unclipped, false), (Mode::Clipped, false), (Mode::Clipped, true)]
-                {
+                for (mode, clip) in [
+                    (Mode::Raw, false),
+                    (Mode::Unclipped, false),
+                    (Mode::Clipped, false),
+                    (Mode::Clipped, true),
+                ] {
                     let first = batch.launch(&module, &loss, mode, clip, 0);
-                    for ((got, want), name) in first.iter().zip(batch.expected(&loss, mode, clip)).zip(names) {
+                    for ((got, want), name) in first.iter().zip(batch.expected(&loss, mode, clip)).zip(names)
+                    {
                         assert_close(got, &want, name);
                     }
                     for seed in seeds().skip(1) {
@@ -56,20 +63,23 @@ fn gradients_are_finite_differences_of_the_loss() {
     let pairs: Vec<PairLogps> = Batch::new(6, false).pairs;
     for kind in KINDS {
         let loss = PreferenceLoss::new(kind, 0.1, 0.3).expect("legal hyper-parameters");
-        let run = |shift: fn(&mut PairLogps, f64), by: f64| {
+        let run = |shift: Shift, by: f64| {
             let mut moved = pairs.clone();
             moved.iter_mut().for_each(|pair| shift(pair, by));
             let batch = Batch { cached: vec![0.0; moved.len()], pairs: moved, weight: None };
             batch.launch(&module, &loss, Mode::Raw, false, 1)
         };
         let here = run(|_, _| {}, 0.0);
-        let moves: [(usize, fn(&mut PairLogps, f64)); 2] =
+        let moves: [(usize, Shift); 2] =
             [(5, |pair, by| pair.chosen += by), (6, |pair, by| pair.rejected += by)];
         for (output, shift) in moves {
             let (up, down) = (run(shift, step), run(shift, -step));
             for (i, d) in here[output].iter().enumerate() {
                 let slope = (up[0][i] - down[0][i]) / (2.0 * step);
-                assert!((slope - d).abs() <= 1e-6 * slope.abs().max(1.0), "{kind:?}, pair {i}: {d} vs {slope}");
+                assert!(
+                    (slope - d).abs() <= 1e-6 * slope.abs().max(1.0),
+                    "{kind:?}, pair {i}: {d} vs {slope}"
+                );
             }
         }
     }

@@ -8,7 +8,9 @@ use common::{module, races, seeds};
 fn cases() -> Vec<Case> {
     let lengths: [&[u32]; 5] =
         [&[1], &[31, 0, 1, 1024], &[1025, 1023, 33], &[4099, 0, 2048, 2049, 5], &[0, 0]];
-    let of = |l: &[u32]| if races() { vec![Case::new(l, 3, 9)] } else { vec![Case::new(l, 0, 0), Case::new(l, 3, 9)] };
+    let of = |l: &[u32]| {
+        if races() { vec![Case::new(l, 3, 9)] } else { vec![Case::new(l, 0, 0), Case::new(l, 3, 9)] }
+    };
     lengths.into_iter().take(if races() { 3 } else { 5 }).flat_map(of).collect()
 }
 

@@ -160,9 +160,15 @@ fn on_ptx(tools: &Tools, names: &[&str], ulp: &str) -> Result<Outcome> {
         Outcome::Passed { .. } => {}
         other => return Ok(other),
     }
-    let environment =
-        vec![("AMA_CUDA_PTX", ptx.display().to_string()), ("AMA_CUDA_ULP", ulp.to_owned())];
-    run(tools.emulated()?, names, emulator_arguments(None), &environment, &tools.folder, &format!("ptx-ulp-{ulp}"))
+    let environment = vec![("AMA_CUDA_PTX", ptx.display().to_string()), ("AMA_CUDA_ULP", ulp.to_owned())];
+    run(
+        tools.emulated()?,
+        names,
+        emulator_arguments(None),
+        &environment,
+        &tools.folder,
+        &format!("ptx-ulp-{ulp}"),
+    )
 }
 
 fn standin(tools: &Tools) -> Result<Outcome> {

@@ -68,10 +68,8 @@ pub fn module(file: &str) -> Kernels {
 
 /// A file of `ama-loss/src/cuda`, or of `AMA_CUDA_SOURCES` instead.
 pub fn emulated(file: &str) -> Module {
-    let folder = std::env::var_os("AMA_CUDA_SOURCES").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../ama-loss/src/cuda"),
-        PathBuf::from,
-    );
+    let folder = std::env::var_os("AMA_CUDA_SOURCES")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../ama-loss/src/cuda"), PathBuf::from);
     let read = |name: &str| {
         let path = folder.join(name);
         let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
@@ -82,14 +80,22 @@ pub fn emulated(file: &str) -> Module {
 
 /// Launches a kernel whose buffers are as large as it wants.
 #[track_caller]
-pub fn launch(kernels: &Kernels, kernel: &str, blocks: u32, threads: u32, seed: u64, arguments: &[Argument<'_>]) {
+pub fn launch(
+    kernels: &Kernels,
+    kernel: &str,
+    blocks: u32,
+    threads: u32,
+    seed: u64,
+    arguments: &[Argument<'_>],
+) {
     let module = match kernels {
         Kernels::Emulated(module) => module,
         Kernels::Interpreted(ptx) => return ptx.launch(kernel, blocks, threads, seed, arguments),
     };
     // SAFETY: a test promises nothing about kernels that are wrong; it is there to find them. For kernels as documented,
     // every caller here passes buffers of the sizes that their comments ask for.
-    unsafe { module.launch(kernel, Grid { blocks, threads }, seed, arguments) }.unwrap_or_else(|e| panic!("{e}"));
+    unsafe { module.launch(kernel, Grid { blocks, threads }, seed, arguments) }
+        .unwrap_or_else(|e| panic!("{e}"));
 }
 
 /// Types of logits.

@@ -60,17 +60,31 @@ impl Batch {
             pairs[6].rejected = f64::NEG_INFINITY;
         }
         let cached = (0..n).map(|i| if i % 2 == 0 { 0.2 } else { 2.5 }).collect();
-        let weight = weighted.then(|| x.chunks(6).map(|x| if x[4] < -0.8 { 0.0 } else { x[4].abs() / n as f64 }).collect());
+        let weight = weighted
+            .then(|| x.chunks(6).map(|x| if x[4] < -0.8 { 0.0 } else { x[4].abs() / n as f64 }).collect());
         Self { pairs, cached, weight }
     }
 
     /// The nine outputs of one launch: loss, margin, rewards, excess, gradients.
-    pub fn launch(&self, module: &Kernels, loss: &PreferenceLoss, mode: Mode, clip: bool, seed: u64) -> Vec<Vec<f64>> {
+    pub fn launch(
+        &self,
+        module: &Kernels,
+        loss: &PreferenceLoss,
+        mode: Mode,
+        clip: bool,
+        seed: u64,
+    ) -> Vec<Vec<f64>> {
         let n = self.pairs.len();
-        let column = |field: fn(&PairLogps) -> f64| Buffer::new(&self.pairs.iter().map(field).collect::<Vec<_>>());
-        let tokens = |field: fn(&PairLogps) -> u32| Buffer::new(&self.pairs.iter().map(field).collect::<Vec<_>>());
-        let inputs =
-            [column(|p| p.chosen), column(|p| p.rejected), column(|p| p.ref_chosen), column(|p| p.ref_rejected)];
+        let column =
+            |field: fn(&PairLogps) -> f64| Buffer::new(&self.pairs.iter().map(field).collect::<Vec<_>>());
+        let tokens =
+            |field: fn(&PairLogps) -> u32| Buffer::new(&self.pairs.iter().map(field).collect::<Vec<_>>());
+        let inputs = [
+            column(|p| p.chosen),
+            column(|p| p.rejected),
+            column(|p| p.ref_chosen),
+            column(|p| p.ref_rejected),
+        ];
         let lengths = [tokens(|p| p.chosen_tokens), tokens(|p| p.rejected_tokens)];
         let cached = Buffer::new(&self.cached);
         let weight = self.weight.as_ref().map(|weight| Buffer::new(weight));

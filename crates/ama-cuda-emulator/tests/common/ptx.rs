@@ -29,7 +29,8 @@ impl Interpreted {
         let mut memory = Memory::new(1 << 30, None, false);
         let module = Module::load(&text, &mut memory, Accepts { device: 80, driver: 12000 })
             .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        let ulp = std::env::var("AMA_CUDA_ULP").map_or(0, |ulp| ulp.parse().expect("AMA_CUDA_ULP is a number"));
+        let ulp =
+            std::env::var("AMA_CUDA_ULP").map_or(0, |ulp| ulp.parse().expect("AMA_CUDA_ULP is a number"));
         Self { memory: RefCell::new(memory), module, ulp }
     }
 
@@ -47,12 +48,17 @@ impl Interpreted {
             });
             // SAFETY: the extent of a buffer that lives as long as its argument; nobody else reads or writes it now.
             let values = unsafe { std::slice::from_raw_parts(at, bytes) };
-            memory.get_mut(base.0 + shift as u64, bytes as u64).expect("just allocated").copy_from_slice(values);
+            memory
+                .get_mut(base.0 + shift as u64, bytes as u64)
+                .expect("just allocated")
+                .copy_from_slice(values);
         }
         let mut params = Vec::new();
         for argument in arguments {
             let bytes = match argument.extent() {
-                Some((at, _)) => (on_device[&at.addr()].0 + (at.addr() % ALIGNMENT) as u64).to_le_bytes().to_vec(),
+                Some((at, _)) => {
+                    (on_device[&at.addr()].0 + (at.addr() % ALIGNMENT) as u64).to_le_bytes().to_vec()
+                }
                 None => argument.to_bytes(),
             };
             params.resize(params.len().next_multiple_of(bytes.len()), 0);
@@ -60,8 +66,11 @@ impl Interpreted {
         }
         // The same shifts in every order, or the order would not be all that differs.
         let approx = Approx { ulp: self.ulp, seed: 1 };
-        let launch = Launch { kernel, grid: [blocks, 1, 1], block: [threads, 1, 1], dynamic: 0, params: &params };
-        launch.run(memory, &Rules { seed, approx, ..Rules::default() }).unwrap_or_else(|fault| panic!("{fault}"));
+        let launch =
+            Launch { kernel, grid: [blocks, 1, 1], block: [threads, 1, 1], dynamic: 0, params: &params };
+        launch
+            .run(memory, &Rules { seed, approx, ..Rules::default() })
+            .unwrap_or_else(|fault| panic!("{fault}"));
         for (base, at, bytes) in on_device.into_values() {
             let shift = (at.addr() % ALIGNMENT) as u64;
             let values = memory.get(base + shift, bytes as u64).expect("not freed");

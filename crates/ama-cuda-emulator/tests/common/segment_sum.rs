@@ -42,11 +42,25 @@ impl Case {
         let partial = Buffer::<f64>::unwritten(blocks as usize);
         let sums = Buffer::<f64>::unwritten(sequences as usize);
         let rows = self.values.len() as u32;
-        let arguments: [Argument<'_>; 6] =
-            [(&values).into(), (&offsets).into(), (&partial).into(), sequences.into(), self.pieces.into(), rows.into()];
+        let arguments: [Argument<'_>; 6] = [
+            (&values).into(),
+            (&offsets).into(),
+            (&partial).into(),
+            sequences.into(),
+            self.pieces.into(),
+            rows.into(),
+        ];
         launch(module, "ama_segment_sum_piece_f32", blocks, threads(), seed, &arguments);
-        let arguments: [Argument<'_>; 4] = [(&partial).into(), (&sums).into(), sequences.into(), self.pieces.into()];
-        launch(module, "ama_segment_sum_total_f64", sequences.div_ceil(threads()), threads(), seed, &arguments);
+        let arguments: [Argument<'_>; 4] =
+            [(&partial).into(), (&sums).into(), sequences.into(), self.pieces.into()];
+        launch(
+            module,
+            "ama_segment_sum_total_f64",
+            sequences.div_ceil(threads()),
+            threads(),
+            seed,
+            &arguments,
+        );
         assert!(values.is_intact() && offsets.is_intact() && partial.is_intact() && sums.is_intact());
         sums.values()
     }
