@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{ama, refused};
+#[cfg(feature = "cuda")]
+use common::ama;
+use common::refused;
 
 #[test]
 fn a_device_that_is_none_is_bad_usage() {
