@@ -6,6 +6,7 @@
 
 mod bench;
 mod ci;
+mod convergence;
 mod datasets;
 mod pipeline;
 mod shell;
@@ -29,6 +30,8 @@ enum Task {
     Datasets(datasets::Options),
     /// Measure `ama` side by side with PyTorch and TRL, and write a table
     Bench(bench::Options),
+    /// Play the convex games of the convergence guarantee and draw duality gap against steps into docs/
+    Convergence(convergence::Options),
     /// Check the layout rules: arrows between crates, file sizes, READMEs, examples, CHANGELOG
     Tidy,
     /// Everything that continuous integration checks, cheapest first
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Task::Pipeline(options) => pipeline::run(&options),
         Task::Datasets(options) => datasets::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Convergence(options) => convergence::run(&options),
         Task::Tidy => ci::tidy(),
         Task::Ci(options) => ci::run(&options),
     };
