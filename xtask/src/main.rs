@@ -6,6 +6,7 @@
 
 mod bench;
 mod ci;
+mod convergence;
 mod cuda_check;
 mod datasets;
 mod experiment;
@@ -35,6 +36,8 @@ enum Task {
     Bench(bench::Options),
     /// The CUDA kernels as far as a machine without a GPU can prove them, rung by rung, as a table
     CudaCheck(cuda_check::Options),
+    /// Play the convex games of the convergence guarantee and draw duality gap against steps into docs/
+    Convergence(convergence::Options),
     /// Check the layout rules: arrows between crates, file sizes, READMEs, examples, CHANGELOG
     Tidy,
     /// Everything that continuous integration checks, cheapest first
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Task::Experiment(options) => experiment::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::CudaCheck(options) => cuda_check::run(&options),
+        Task::Convergence(options) => convergence::run(&options),
         Task::Tidy => ci::tidy(),
         Task::Ci(options) => ci::run(&options),
     };

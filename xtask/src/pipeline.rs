@@ -31,13 +31,8 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// The quick pipeline, as continuous integration runs it.
-    pub(crate) fn quick(out: PathBuf) -> Self {
-        Self { quick: true, config: None, out: Some(out), sets: Vec::new(), jobs: None, json: false }
-    }
-
     /// Arguments of `cargo` that run `ama run` with these options.
-    pub(crate) fn cargo_args(&self) -> Vec<String> {
+    fn cargo_args(&self) -> Vec<String> {
         let root = shell::root();
         let here = std::env::current_dir().unwrap_or_else(|_| root.clone());
         let text = |path: PathBuf| path.to_string_lossy().into_owned();

@@ -227,6 +227,49 @@ fn the_metrics_of_a_generalist_replay_its_mixer_by_hand() {
     }
 }
 
+/// The mixers of other papers and the ablations train, and DoReMi's weights go into a second run.
+#[test]
+fn other_mixers_and_ablations_run_and_doremi_has_a_second_phase() {
+    let lab = Lab::new();
+    let text = fs::read_to_string(lab.config("run.toml")).unwrap();
+    let text = text.replace("seeds = [0, 1]", "seeds = [0]").replace("[[method]]\nname = 'pooled'\n", "");
+    let text = text.replace("[[method]]\nname = 'ama-r'\n[[method]]\nname = 'ama-s'\n", "");
+    let methods = "[[method]]\nname = 'doremi'\neta = 3.0\n[[method]]\nname = 'odm'\n[[method]]\nname = 'term'\n\
+                   [[method]]\nname = 'famo'\n[[method]]\nname = 'ama-s-ix'\n\
+                   [[method]]\nname = 'ama-r-averaged'\nkind = 'ama-r'\neta = 0.5\nalpha = 'averaged'\n\
+                   [[method]]\nname = 'ama-r-last'\nkind = 'ama-r'\neta = 0.5\n\
+                   [[method]]\nname = 'ama-r-noise'\nkind = 'ama-r'\neta = 0.5\nspecialist_noise = 0.3\n";
+    let (config, out) = (lab.write("ablations.toml", format!("{text}{methods}")), lab.path("first"));
+    let results = json(&succeed(&["run", &config, "--out", &out, "--json"]).out);
+    let tasks = ["helpful", "harmless", "reasoning"];
+    let weights = |name: &str, which: &str| -> Vec<f64> {
+        let row = results["methods"].as_array().unwrap().iter().find(|row| row["name"] == name).unwrap();
+        tasks.map(|task| row["mixture"][which][task].as_f64().unwrap()).to_vec()
+    };
+    for name in ["doremi", "odm", "term", "famo", "ama-s-ix", "ama-r-averaged", "ama-r-noise"] {
+        let sum: f64 = weights(name, "averaged").iter().sum();
+        assert!((sum - 1.0).abs() < 1e-12, "{name}");
+    }
+    assert!(weights("ama-r-last", "last") != weights("ama-r-noise", "last"), "noise moves the weights");
+
+    // The mean over the steps of the weights that each used, from the log.
+    let log = fs::read_to_string(format!("{out}/generalists/doremi/seed-0/metrics.jsonl")).unwrap();
+    let steps: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (task, got) in tasks.iter().zip(weights("doremi", "averaged")) {
+        let mean = steps.iter().map(|step| step["alpha"][task].as_f64().unwrap()).sum::<f64>() / 6.0;
+        assert!((got - mean).abs() < 1e-9, "{task}: {got} vs {mean}");
+    }
+
+    let second = "[[method]]\nname = 'second'\nkind = 'fixed'\nproportions_from = 'first/results.json'\n";
+    let (config, out) = (lab.write("second.toml", format!("{text}{second}")), lab.path("second"));
+    succeed(&["train", &config, "--out", &out, "--method", "second"]);
+    let log = fs::read_to_string(format!("{out}/generalists/second/seed-0/metrics.jsonl")).unwrap();
+    let step: Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+    for (task, want) in tasks.iter().zip(weights("doremi", "averaged")) {
+        assert!((step["alpha"][task].as_f64().unwrap() - want).abs() < 1e-9);
+    }
+}
+
 #[test]
 fn a_closed_pipe_is_not_a_panic() {
     let lab = Lab::new();

@@ -16,7 +16,7 @@
 //!
 //! Reading order: [`schedule`] and [`optim`] (how far and how fast), [`objective`] (what is minimised), [`sft`] and
 //! [`preference`] (the two objectives), [`engine`] (the loop), [`checkpoint`], [`mod@score`], [`mod@evaluate`], [`record`],
-//! [`metrics`], [`control`].
+//! [`metrics`], [`control`]; [`noise`] is an ablation.
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
@@ -25,6 +25,7 @@ pub mod engine;
 mod error;
 pub mod evaluate;
 pub mod metrics;
+pub mod noise;
 pub mod objective;
 pub mod optim;
 pub mod preference;
@@ -39,6 +40,7 @@ pub use engine::{TrainOptions, train};
 pub use error::TrainError;
 pub use evaluate::{EvalTask, Question, TaskResult, evaluate, pair_logps, pair_losses};
 pub use metrics::MetricsLog;
+pub use noise::add_gaussian_noise;
 pub use objective::Objective;
 pub use optim::{AdamW, AdamWOptions};
 pub use preference::{Preference, PreferenceOptions, PreferenceState, Stage, TrainTask, horizon_steps};

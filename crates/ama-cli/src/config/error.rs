@@ -21,6 +21,14 @@ pub(crate) enum ConfigError {
         /// Line, column and what was expected there.
         message: String,
     },
+    /// Results that cannot be read back.
+    #[error("{}: not valid JSON: {message}; name the results.json of a finished run", path.display())]
+    NotJson {
+        /// The file that `proportions_from` names.
+        path: PathBuf,
+        /// Line, column and what was expected there.
+        message: String,
+    },
     /// A key nobody knows.
     #[error("{}: unknown key `{key}`{suggestion}; {known}", path.display())]
     UnknownKey {

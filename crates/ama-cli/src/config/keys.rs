@@ -84,6 +84,7 @@ pub(crate) const KEYS: &[Key] = keys! {
         "weight_decay", ">= 0", "0", "AdamW, decoupled, matrices only";
         "clip", ">= 0", "1", "global gradient norm; 0 never clips";
         "checkpoint_every", "steps >= 0", "100", "steps between checkpoints; 0 only when stopped";
+        "length_ratio", "(0, 1]", "1", "run this share of the length, warm-up and decay shrunk with it: approximate specialists (ablations)";
     }
     "generalist" {
         "seeds", "list of integers, >= 1", "[0]", "one run a seed and method; the table gives mean and spread";
@@ -115,14 +116,22 @@ pub(crate) const KEYS: &[Key] = keys! {
     }
     "method" {
         "name", "letters, digits, - and _", "required", "unique; names folders and table rows";
-        "kind", "pooled, task-normalised, fixed, temperature, group-dro, ama-r, ama-s", "the name", "which mixer";
-        "eta", "> 0", "tuned to the horizon", "step of the weights (ama-r, ama-s, group-dro)";
-        "c", "(0, 1]", "tuned to the horizon", "exploration: share of uniform sampling (ama-s)";
-        "excess_scale", "nats > 0", "running scale", "fixed excess bound M instead of EMA(0.9) of the largest excess";
+        "kind", "pooled, task-normalised, fixed, temperature, group-dro, ama-r, ama-s, ama-s-ix, odm, doremi, term, famo", "the name", "which mixer";
+        "eta", "> 0", "see meaning", "step of the weights: ama-s c/k, ama-s-ix sqrt(2 ln k / (k T)), ama-r and group-dro 2/T, doremi 1, famo (its beta) 0.025";
+        "c", "(0, 1]", "see meaning", "share of uniform sampling (ama-s, tuned to the horizon) or smoothing of the weights (doremi, 0.001)";
+        "gamma", "> 0", "see meaning", "implicit exploration (ama-s-ix, eta/2) or decay of the logits (famo, 0.01)";
+        "excess_scale", "nats > 0", "running scale", "fixed excess bound M instead of EMA(0.9) of the largest excess (ama-*, group-dro; odm and doremi: 1 nat by default)";
+        "smoothing", "[0, 1)", "0.9", "weight of the past in the rewards (odm)";
+        "tilt", "1/nats", "1", "how strongly high losses count; negative: low ones (term)";
         "tau", "[0, 1]", "required for temperature", "sampling proportional to size^tau";
-        "proportions", "table of task = share > 0", "required for fixed", "sampling proportions";
-        "excess", "clipped, unclipped, raw", "generalist.excess for AMA, raw for baselines", "how a pair is compared with its specialist (ablations)";
+        "proportions", "table of task = share >= 0", "this or `proportions_from` for fixed", "sampling proportions";
+        "proportions_from", "results.json of a run", "none", "take the shares (fixed) from the weights of a finished method: the second phase of DoReMi";
+        "proportions_method", "a method of that run", "doremi", "whose weights `proportions_from` takes";
+        "alpha", "last, averaged", "last (fixed: averaged)", "step with the last weights or with their mean over the steps (ablations); fixed: which of them `proportions_from` takes";
+        "excess", "clipped, unclipped, raw", "generalist.excess for ama-* and doremi, raw for the others", "how a pair is compared with its specialist (ablations)";
         "gradient_clip", "pair, weights-only", "generalist.gradient_clip", "override for this method (ablations)";
+        "specialist_noise", "nats > 0", "none", "standard deviation of Gaussian noise on the specialists' cached losses in training, not in the evaluation (ablations)";
+        "specialist_noise_seed", "integer >= 0", "0", "seed of that noise";
     }
     "eval" {
         "split", "test, valid", "test", "which split the table is made of";
@@ -140,6 +149,7 @@ pub(crate) const PATHS: &[(&str, &str)] = &[
     ("task", "train"),
     ("task", "valid"),
     ("task", "test"),
+    ("method", "proportions_from"),
 ];
 
 /// The known key nearest to `name` by edit distance, if it is near enough to be a slip.

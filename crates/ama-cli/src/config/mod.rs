@@ -6,6 +6,7 @@
 mod convert;
 mod error;
 mod keys;
+mod methods;
 mod raw;
 mod sets;
 mod settings;
@@ -19,8 +20,8 @@ use toml::{Table, Value};
 pub(crate) use error::ConfigError;
 pub(crate) use keys::text as keys_text;
 pub(crate) use settings::{
-    BaseSettings, Config, Decay, InitKind, Length, LossKind, LossSettings, MethodSettings, Passes, Start,
-    TaskSettings, Training, Warmup,
+    BaseSettings, Config, Decay, InitKind, Length, LossKind, LossSettings, MethodSettings, Passes,
+    SpecialistNoise, Start, TaskSettings, Training, Warmup,
 };
 
 use raw::RawConfig;

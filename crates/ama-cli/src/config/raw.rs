@@ -151,6 +151,8 @@ pub(crate) struct RawSpecialist {
     pub(crate) clip: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) checkpoint_every: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) length_ratio: Option<f64>,
 }
 
 impl RawSpecialist {
@@ -175,6 +177,7 @@ impl RawSpecialist {
             weight_decay: self.weight_decay.or(below.weight_decay),
             clip: self.clip.or(below.clip),
             checkpoint_every: self.checkpoint_every.or(below.checkpoint_every),
+            length_ratio: self.length_ratio.or(below.length_ratio),
         }
     }
 }
@@ -261,15 +264,31 @@ pub(crate) struct RawMethod {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) c: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) gamma: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) excess_scale: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) smoothing: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tilt: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tau: Option<f64>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub(crate) proportions: BTreeMap<String, f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) proportions_from: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) proportions_method: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) alpha: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) excess: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) gradient_clip: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) specialist_noise: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) specialist_noise_seed: Option<u64>,
 }
 
 /// `[eval]`: what the table at the end is made of.

@@ -15,6 +15,19 @@ pub(crate) enum Length {
     Epochs(f64),
 }
 
+impl Length {
+    /// A share in `(0, 1]` of it, rounded up.
+    pub(crate) fn shortened(self, ratio: f64) -> Self {
+        let share = |whole: u64| (whole as f64 * ratio).ceil() as u64;
+        match self {
+            _ if ratio == 1.0 => self,
+            Self::Steps(steps) => Self::Steps(share(steps)),
+            Self::Tokens(tokens) => Self::Tokens(share(tokens)),
+            Self::Epochs(epochs) => Self::Epochs(epochs * ratio),
+        }
+    }
+}
+
 /// Shape of the learning rate after warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Decay {
@@ -33,6 +46,16 @@ pub(crate) enum Warmup {
     Steps(u64),
     /// Share of the run.
     Ratio(f64),
+}
+
+impl Warmup {
+    /// That of a run of a share in `(0, 1]` of the steps.
+    pub(crate) fn shortened(self, ratio: f64) -> Self {
+        match self {
+            Self::Steps(steps) => Self::Steps((steps as f64 * ratio).ceil() as u64),
+            Self::Ratio(_) => self,
+        }
+    }
 }
 
 /// Which preference loss.
@@ -128,6 +151,14 @@ pub(crate) struct TaskSettings {
     pub(crate) specialist: Training,
 }
 
+/// Gaussian noise on the specialists' cached losses.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct SpecialistNoise {
+    /// Standard deviation, nats.
+    pub(crate) sd_nats: f64,
+    pub(crate) seed: u64,
+}
+
 /// One mixer to train generalists with.
 #[derive(Debug, Clone)]
 pub(crate) struct MethodSettings {
@@ -135,6 +166,8 @@ pub(crate) struct MethodSettings {
     pub(crate) mixer: MixerSpec,
     pub(crate) excess: ExcessMode,
     pub(crate) gradient_clip: GradientClip,
+    /// `None` trains on the losses as they are.
+    pub(crate) noise: Option<SpecialistNoise>,
 }
 
 impl MethodSettings {

@@ -2,22 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::str::FromStr as _;
 
-use ama_mix::{ExcessMode, ExcessScale, GradientClip, MixerKind, MixerSpec};
+use ama_mix::MixerKind;
 use clap::ValueEnum as _;
 
 use super::error::ConfigError;
-use super::raw::{RawBase, RawConfig, RawMethod, RawSpecialist, RawTask};
+use super::raw::{RawBase, RawConfig, RawSpecialist, RawTask};
 use super::settings::{
-    BaseSettings, Config, Decay, InitKind, Length, LossKind, LossSettings, MethodSettings, Passes, Start,
-    TaskSettings, Training, Warmup,
+    BaseSettings, Config, Decay, InitKind, Length, LossKind, LossSettings, Passes, Start, TaskSettings,
+    Training, Warmup,
 };
 
-type Result<T> = std::result::Result<T, ConfigError>;
+pub(super) type Result<T> = std::result::Result<T, ConfigError>;
 
 /// Checks with the file's name at hand.
-struct Check<'a> {
+pub(super) struct Check<'a> {
     file: &'a Path,
 }
 
@@ -94,6 +93,9 @@ pub(crate) fn validate(file: &Path, mut raw: RawConfig) -> Result<Config> {
     let excess = check.excess("generalist.excess", &g.excess)?;
     let gradient_clip = check.gradient_clip("generalist.gradient_clip", &g.gradient_clip)?;
     let task_names: Vec<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
+    for method in &mut raw.method {
+        check.import_proportions(method, &task_names)?;
+    }
     let methods = raw
         .method
         .iter()
@@ -149,6 +151,7 @@ fn specialist_defaults(given: &RawSpecialist) -> RawSpecialist {
         weight_decay: Some(0.0),
         clip: Some(1.0),
         checkpoint_every: Some(100),
+        length_ratio: Some(1.0),
         ..RawSpecialist::default()
     })
 }
@@ -172,7 +175,7 @@ struct Parts<'a> {
 }
 
 impl Check<'_> {
-    fn value(&self, key: &str, value: impl ToString, want: &str) -> ConfigError {
+    pub(super) fn value(&self, key: &str, value: impl ToString, want: &str) -> ConfigError {
         ConfigError::BadValue {
             path: self.file.to_path_buf(),
             key: key.into(),
@@ -181,7 +184,7 @@ impl Check<'_> {
         }
     }
 
-    fn missing(&self, key: &str, remedy: &str) -> ConfigError {
+    pub(super) fn missing(&self, key: &str, remedy: &str) -> ConfigError {
         ConfigError::MissingKey { path: self.file.to_path_buf(), key: key.into(), remedy: remedy.into() }
     }
 
@@ -196,12 +199,18 @@ impl Check<'_> {
         value.map(|value| self.count(key, value)).transpose()
     }
 
-    fn number(&self, key: &str, value: f64, legal: impl Fn(f64) -> bool, want: &str) -> Result<f64> {
+    pub(super) fn number(
+        &self,
+        key: &str,
+        value: f64,
+        legal: impl Fn(f64) -> bool,
+        want: &str,
+    ) -> Result<f64> {
         if value.is_finite() && legal(value) { Ok(value) } else { Err(self.value(key, value, want)) }
     }
 
     /// The path of `key`; it has to exist unless it is a glob pattern.
-    fn path(&self, key: &str, text: &str, remedy: &'static str) -> Result<PathBuf> {
+    pub(super) fn path(&self, key: &str, text: &str, remedy: &'static str) -> Result<PathBuf> {
         let target = PathBuf::from(text);
         if target.exists() || text.contains(['*', '?', '[']) {
             return Ok(target);
@@ -330,7 +339,10 @@ impl Check<'_> {
 
     /// `raw` has every default filled in, except where the user could not have meant it.
     fn training_of_specialist(&self, section: &str, raw: &RawSpecialist, passes: Passes) -> Result<Training> {
-        self.training(&Parts {
+        let share = |x: f64| x > 0.0 && x <= 1.0;
+        let ratio = raw.length_ratio.unwrap_or(1.0);
+        let ratio = self.number(&format!("{section}.length_ratio"), ratio, share, "a value in (0, 1]")?;
+        let training = self.training(&Parts {
             section,
             batch_key: "batch_pairs",
             length: (raw.steps, raw.tokens, raw.epochs),
@@ -345,7 +357,9 @@ impl Check<'_> {
             clip: raw.clip.unwrap_or_default(),
             checkpoint_every: raw.checkpoint_every.unwrap_or_default(),
             passes,
-        })
+        })?;
+        let (length, warmup) = (training.length.shortened(ratio), training.warmup.shortened(ratio));
+        Ok(Training { length, warmup, ..training })
     }
 
     fn training(&self, parts: &Parts<'_>) -> Result<Training> {
@@ -400,108 +414,5 @@ impl Check<'_> {
             checkpoint_every: (parts.checkpoint_every > 0).then_some(parts.checkpoint_every),
             passes: parts.passes,
         })
-    }
-
-    fn excess(&self, key: &str, text: &str) -> Result<ExcessMode> {
-        match text {
-            "clipped" => Ok(ExcessMode::Clipped),
-            "unclipped" => Ok(ExcessMode::Unclipped),
-            "raw" => Ok(ExcessMode::Raw),
-            other => Err(self.value(key, other, "clipped, unclipped or raw")),
-        }
-    }
-
-    fn gradient_clip(&self, key: &str, text: &str) -> Result<GradientClip> {
-        match text {
-            "pair" => Ok(GradientClip::Pair),
-            "weights-only" => Ok(GradientClip::WeightsOnly),
-            other => Err(self.value(key, other, "pair or weights-only")),
-        }
-    }
-
-    fn method(
-        &self,
-        raw: &RawMethod,
-        tasks: &[&str],
-        excess: ExcessMode,
-        gradient_clip: GradientClip,
-    ) -> Result<MethodSettings> {
-        let key = |name: &str| format!("method.{}.{name}", raw.name);
-        let name = raw.kind.as_deref().unwrap_or(&raw.name);
-        let kind = MixerKind::from_str(name).map_err(|_| {
-            let all = MixerKind::ALL.map(MixerKind::name).join(", ");
-            self.value(&key("kind"), name, &format!("one of {all} (`kind` defaults to the method's name)"))
-        })?;
-        let adaptive = matches!(kind, MixerKind::AmaR | MixerKind::AmaS | MixerKind::GroupDro);
-        for (setting, given, allowed) in [
-            ("eta", raw.eta.is_some(), adaptive),
-            ("excess_scale", raw.excess_scale.is_some(), adaptive),
-            ("c", raw.c.is_some(), kind == MixerKind::AmaS),
-            ("tau", raw.tau.is_some(), kind == MixerKind::Temperature),
-            ("proportions", !raw.proportions.is_empty(), kind == MixerKind::Fixed),
-        ] {
-            if given && !allowed {
-                return Err(self.value(
-                    &key(setting),
-                    "set",
-                    &format!("nothing: {kind} has no such setting"),
-                ));
-            }
-        }
-        let positive = |name: &str, value: Option<f64>| {
-            value.map(|value| self.number(&key(name), value, |x| x > 0.0, "a value > 0")).transpose()
-        };
-        let eta = positive("eta", raw.eta)?;
-        let scale =
-            positive("excess_scale", raw.excess_scale)?.map_or_else(ExcessScale::default, ExcessScale::Fixed);
-        let mixer = match kind {
-            MixerKind::Pooled => MixerSpec::Pooled,
-            MixerKind::TaskNormalised => MixerSpec::TaskNormalised,
-            MixerKind::GroupDro => MixerSpec::GroupDro { eta, scale },
-            MixerKind::AmaR => MixerSpec::AmaR { eta, scale },
-            MixerKind::AmaS => {
-                let share = |x: f64| x > 0.0 && x <= 1.0;
-                let c = raw.c.map(|c| self.number(&key("c"), c, share, "a value in (0, 1]")).transpose()?;
-                MixerSpec::AmaS { c, eta, scale }
-            }
-            MixerKind::Temperature => {
-                let tau =
-                    raw.tau.ok_or_else(|| self.missing(&key("tau"), "the temperature mixer needs it"))?;
-                let unit = |x: f64| (0.0..=1.0).contains(&x);
-                MixerSpec::Temperature { tau: self.number(&key("tau"), tau, unit, "a value in [0, 1]")? }
-            }
-            MixerKind::Fixed => MixerSpec::Fixed { weights: self.proportions(raw, tasks)? },
-            other => return Err(self.value(&key("kind"), other, "a mixer that this version knows")),
-        };
-        // The baselines are defined on the plain loss; only AMA compares with specialists unless told otherwise.
-        let default_excess = if mixer.needs_specialists() { excess } else { ExcessMode::Raw };
-        Ok(MethodSettings {
-            name: raw.name.clone(),
-            mixer,
-            excess: raw
-                .excess
-                .as_deref()
-                .map_or(Ok(default_excess), |text| self.excess(&key("excess"), text))?,
-            gradient_clip: raw
-                .gradient_clip
-                .as_deref()
-                .map_or(Ok(gradient_clip), |text| self.gradient_clip(&key("gradient_clip"), text))?,
-        })
-    }
-
-    fn proportions(&self, raw: &RawMethod, tasks: &[&str]) -> Result<Vec<f64>> {
-        let key = format!("method.{}.proportions", raw.name);
-        if let Some(extra) = raw.proportions.keys().find(|name| !tasks.contains(&name.as_str())) {
-            return Err(self.value(&format!("{key}.{extra}"), "given", "only names of tasks"));
-        }
-        tasks
-            .iter()
-            .map(|task| {
-                let share = raw.proportions.get(*task).ok_or_else(|| {
-                    self.missing(&format!("{key}.{task}"), "the fixed mixer needs a share per task")
-                })?;
-                self.number(&format!("{key}.{task}"), *share, |x| x > 0.0, "a value > 0")
-            })
-            .collect()
     }
 }

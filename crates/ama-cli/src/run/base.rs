@@ -1,5 +1,6 @@
 //! Stage `base`: the model that everything starts from, and the frozen reference.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -69,6 +70,18 @@ pub(crate) struct Trained {
     pub(crate) steps: u64,
     pub(crate) tokens: u64,
     pub(crate) seconds: f64,
+    /// The mixer's weights at the end; generalists have them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mixture: Option<Mixture>,
+}
+
+/// How a generalist's mixer shared the run among the tasks.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Mixture {
+    /// Weights after the last step, by task.
+    pub(crate) last: BTreeMap<String, f64>,
+    /// Mean over the steps of the weights that each used, by task.
+    pub(crate) averaged: BTreeMap<String, f64>,
 }
 
 impl Trained {
@@ -81,6 +94,7 @@ impl Trained {
             steps: summary.steps,
             tokens: summary.tokens,
             seconds: summary.wall_s,
+            mixture: None,
         })
     }
 }

@@ -1,16 +1,18 @@
 //! Stages `generalists/METHOD/seed-N`: one model on all tasks, mixed.
 
 use ama_data::Order;
-use ama_mix::Resolved;
-use ama_train::{Preference, PreferenceOptions, Stage as StageName, TrainTask, horizon_steps};
+use ama_mix::{Mixer, Resolved};
+use ama_train::{
+    Preference, PreferenceOptions, Stage as StageName, TrainTask, add_gaussian_noise, horizon_steps,
+};
 use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::Context;
-use super::base::{Saved, Trained};
+use super::base::{Mixture, Saved, Trained};
 use super::data::TaskData;
 use super::scores::TaskScores;
-use crate::config::MethodSettings;
+use crate::config::{MethodSettings, SpecialistNoise};
 use crate::files;
 use crate::job::Job;
 use crate::key::{Key, derive_seed};
@@ -26,14 +28,28 @@ pub(crate) struct Inputs<'a> {
 }
 
 impl Inputs<'_> {
-    fn train_tasks(&self) -> Vec<TrainTask> {
-        let task = |(task, scores): (&TaskData, &TaskScores)| TrainTask {
-            name: task.name.clone(),
-            pairs: task.train.clone(),
-            reference: scores.reference.train.clone(),
-            specialist_loss_nats: scores.specialist.as_ref().map(|losses| losses.train.clone()),
+    fn train_tasks(&self, noise: Option<SpecialistNoise>) -> Vec<TrainTask> {
+        let task = |(task, scores): (&TaskData, &TaskScores)| {
+            let mut specialist = scores.specialist.as_ref().map(|losses| losses.train.clone());
+            if let (Some(losses), Some(noise)) = (&mut specialist, noise) {
+                let seed = derive_seed(noise.seed, &format!("specialist-noise/{}", task.name));
+                add_gaussian_noise(losses, noise.sd_nats, seed);
+            }
+            TrainTask {
+                name: task.name.clone(),
+                pairs: task.train.clone(),
+                reference: scores.reference.train.clone(),
+                specialist_loss_nats: specialist,
+            }
         };
         self.tasks.iter().zip(self.scores).map(task).collect()
+    }
+
+    fn mixture(&self, mixer: &dyn Mixer) -> Mixture {
+        let by_task = |weights: &[f64]| {
+            self.tasks.iter().map(|task| task.name.clone()).zip(weights.iter().copied()).collect()
+        };
+        Mixture { last: by_task(mixer.alpha()), averaged: by_task(&mixer.averaged_alpha()) }
     }
 
     fn pairs(&self) -> usize {
@@ -70,6 +86,9 @@ pub(crate) fn generalist(
     for task in inputs.tasks {
         key = key.bytes("task", task.name.as_bytes()).bytes("pairs", &task.train.fingerprint());
     }
+    if let Some(noise) = method.noise {
+        key = key.field("specialist noise", &noise);
+    }
     if method.needs_specialists() {
         for fingerprint in inputs.specialists {
             key = key.bytes("specialist", fingerprint.as_bytes());
@@ -81,7 +100,7 @@ pub(crate) fn generalist(
     let trained = context.stage(name.as_str(), key.clone()).run(|stage| -> Result<Trained> {
         let policy = inputs.base.policy()?;
         let mut model = policy.model.clone();
-        let tasks = inputs.train_tasks();
+        let tasks = inputs.train_tasks(method.noise);
         let options = training.options(inputs.pairs());
         let horizon = horizon_steps(&tasks, training.batch, options.budget);
         let sizes: Vec<usize> = tasks.iter().map(|task| task.pairs.len()).collect();
@@ -93,6 +112,7 @@ pub(crate) fn generalist(
             "draw_seed": run_seed,
             "horizon_steps": horizon,
             "excess": format!("{:?}", method.excess).to_lowercase(),
+            "specialist_noise": method.noise.map(|noise| json!({ "sd_nats": noise.sd_nats, "seed": noise.seed })),
             "mixer": resolved_json(&method.mixer.resolve(tasks.len(), horizon)),
         });
         files::write_json(&stage.join("run.json"), &about)?;
@@ -116,7 +136,8 @@ pub(crate) fn generalist(
             report: Some(&context.report),
         };
         let summary = job.train(&mut model, &mut objective)?;
-        Trained::finish(&model, &summary, stage, &policy.folder)
+        let trained = Trained::finish(&model, &summary, stage, &policy.folder)?;
+        Ok(Trained { mixture: Some(inputs.mixture(objective.mixer())), ..trained })
     })?;
     Ok((Saved::new(folder, trained.fingerprint.clone()), trained))
 }
@@ -126,7 +147,11 @@ pub(crate) fn resolved_json(resolved: &Resolved) -> Value {
     json!({
         "c": resolved.c,
         "eta": resolved.eta,
+        "gamma": resolved.gamma,
         "tau": resolved.tau,
+        "smoothing": resolved.smoothing,
+        "tilt": resolved.tilt,
+        "alpha": if resolved.averaged { "averaged" } else { "last" },
         "excess_scale": resolved.scale.map(|scale| match scale {
             ama_mix::ExcessScale::Fixed(nats) => json!(nats),
             ama_mix::ExcessScale::Running { decay } => json!({ "running_decay": decay }),

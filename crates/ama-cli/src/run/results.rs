@@ -1,9 +1,11 @@
 //! `results.json`: means and spreads over seeds, and improvements over the baseline.
 
+use std::collections::BTreeMap;
+
 use ama_train::TaskResult;
 use serde_json::{Map, Value, json};
 
-use super::base::Trained;
+use super::base::{Mixture, Trained};
 use super::evaluation::Results;
 
 /// What is measured on every task.
@@ -65,6 +67,7 @@ pub(crate) struct Row {
     runs: Vec<Results>,
     seconds: Vec<f64>,
     tokens: Vec<f64>,
+    mixtures: Vec<Mixture>,
 }
 
 /// Mean and standard deviation over seeds.
@@ -95,6 +98,7 @@ impl Row {
             runs: Vec::new(),
             seconds: Vec::new(),
             tokens: Vec::new(),
+            mixtures: Vec::new(),
         }
     }
 
@@ -116,6 +120,23 @@ impl Row {
         self.runs.push(results);
         self.seconds.push(trained.seconds);
         self.tokens.push(trained.tokens as f64);
+        self.mixtures.extend(trained.mixture.clone());
+    }
+
+    /// The mixer's weights by task, last and averaged over the steps: the mean over seeds. Null if some are not known.
+    fn mixture_json(&self, tasks: &[&str]) -> Value {
+        if self.mixtures.is_empty() || self.mixtures.len() != self.runs.len() {
+            return Value::Null;
+        }
+        let mean = |of: fn(&Mixture) -> &BTreeMap<String, f64>| -> Value {
+            let of_task = |task: &str| -> Option<f64> {
+                let weights: Option<Vec<f64>> =
+                    self.mixtures.iter().map(|m| of(m).get(task).copied()).collect();
+                spread(&weights?).map(|weights| weights.mean)
+            };
+            Value::Object(tasks.iter().map(|task| (task.to_string(), json!(of_task(task)))).collect())
+        };
+        json!({ "last": mean(|m| &m.last), "averaged": mean(|m| &m.averaged) })
     }
 
     /// A cell: the value of each seed, then their mean and spread. `None` if some value is not known.
@@ -162,6 +183,7 @@ impl Row {
             "sd": { "tasks": sd_tasks, "average": sd_average, "worst": sd_worst },
             "train_seconds": spread(&self.seconds).map(|s| s.mean),
             "tokens": spread(&self.tokens).map(|s| s.mean),
+            "mixture": self.mixture_json(tasks),
             "runs": runs,
         })
     }
@@ -221,11 +243,15 @@ pub(crate) mod tests {
             pairs: 10,
         };
         let run = |a, b| Results::from([("a".to_string(), a), ("b".to_string(), b)]);
-        let trained = Trained { fingerprint: String::new(), steps: 1, tokens: 100, seconds: 2.0 };
+        let weights = |a: f64| BTreeMap::from([("a".to_string(), a), ("b".to_string(), 1.0 - a)]);
+        let mixture = Some(Mixture { last: weights(0.25), averaged: weights(0.5) });
+        let trained = Trained { fingerprint: String::new(), steps: 1, tokens: 100, seconds: 2.0, mixture };
         let mut pooled = Row::new("pooled");
         pooled.push(0, run(result(0.5, 0.5, Some(0.5)), result(1.0, 0.75, Some(0.25))), &trained);
         pooled.push(1, run(result(0.5, 0.5, Some(0.5)), result(1.0, 0.75, Some(0.75))), &trained);
         let mut ama = Row::new("ama-s");
+        let other = Mixture { last: weights(0.75), averaged: weights(0.75) };
+        pooled.mixtures[1] = other;
         ama.push(0, run(result(0.25, 0.5, Some(0.75)), result(0.5, 0.75, Some(0.5))), &trained);
         vec![Row::single("base", run(result(2.0, 0.5, None), result(3.0, 0.5, None))), pooled, ama]
     }
@@ -245,6 +271,10 @@ pub(crate) mod tests {
         assert_eq!(value["improvement"]["ama-s"]["a"], 50.0);
         assert_eq!(value["improvement"]["ama-s"]["average"], 25.0);
         assert!(value["methods"][0]["average"]["win_rate"].is_null());
+        // Weights are the mean over seeds: (1/4 + 3/4)/2 and (1/2 + 3/4)/2.
+        assert_eq!(pooled["mixture"]["last"]["a"], 0.5);
+        assert_eq!(pooled["mixture"]["averaged"]["a"], 0.625);
+        assert!(value["methods"][0]["mixture"].is_null(), "the base model has no mixer");
         assert!(value["methods"][2]["sd"]["average"]["loss"].is_null(), "one seed has no spread");
     }
 }
