@@ -136,7 +136,7 @@ impl Lab<'_> {
             "logp.cu" => &["logp", "far_rows"],
             "segment_sum.cu" => &["segment_sum"],
             "preference.cu" => &["preference"],
-            _ => &["logp", "segment_sum", "preference"],
+            _ => &["segment_sum", "logp", "preference"],
         };
         let log = self.log(bug, sanitizer.unwrap_or("emulated"));
         for name in names {

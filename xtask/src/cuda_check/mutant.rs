@@ -27,7 +27,13 @@ impl Mutant {
             bail!("Cargo.toml has no line `members = `");
         };
         *members = "members = [\"crates/ama-loss\"]".to_owned();
-        write(&root.join("Cargo.toml"), &(lines.join("\n") + "\n"))?;
+        // Built a dozen times and run once each.
+        let manifest = lines.join("\n") + "\n";
+        let (fast, quick) = (
+            "[profile.dev.package.ama-loss]\nopt-level = 3",
+            "[profile.dev.package.ama-loss]\nopt-level = 1",
+        );
+        write(&root.join("Cargo.toml"), &manifest.replace(fast, quick))?;
         // Cargo drops what the one member does not need; written again only if it is not there.
         if !root.join("Cargo.lock").exists() {
             write(&root.join("Cargo.lock"), &read(&shell::root().join("Cargo.lock"))?)?;

@@ -47,7 +47,9 @@ pub(super) fn steps(rung: u8) -> Vec<Step> {
         ],
         5 => vec![
             step("stand-in driver: its own checks, end to end through cudarc", standin),
-            step("ama-loss on the stand-in driver: launches, bounds, leaks, errors", on_standin),
+            step("ama-loss on the stand-in driver: launches, bounds, leaks", on_standin),
+            step("every driver and cuBLASLt call failing in turn", faults),
+            step("device memory at 16 x 1024 rows and 128k tokens, counted", counted),
         ],
         6 => vec![
             step("emitted PTX interpreted: equal to the host C++ within rounding", interpreted),
@@ -189,30 +191,58 @@ pub(super) fn on_driver(tools: &Tools, newest: bool) -> Result<std::result::Resu
 }
 
 fn on_standin(tools: &Tools) -> Result<Outcome> {
-    device(tools, true, &[], "standin", &["cuda_logits", "cuda_sums", "cuda_linear", "cuda_faults"])
+    device(tools, &Run { name: "standin", ..Run::default() })
+}
+
+fn faults(tools: &Tools) -> Result<Outcome> {
+    let arguments = &["--include-ignored"];
+    device(tools, &Run { binaries: &["cuda_faults"], arguments, name: "standin", ..Run::default() })
+}
+
+fn counted(tools: &Tools) -> Result<Outcome> {
+    let (arguments, environment) = (&["--ignored"], &[("STANDIN_DRY_RUN", "1")]);
+    device(
+        tools,
+        &Run { binaries: &["cuda_linear"], arguments, environment, name: "dry-run", ..Run::default() },
+    )
 }
 
 fn perturbed(tools: &Tools) -> Result<Outcome> {
-    device(tools, true, &[("STANDIN_ULP", "2"), ("STANDIN_SEED", "1")], "perturbed", &DEVICE)
+    let environment = &[("STANDIN_ULP", "2"), ("STANDIN_SEED", "1")];
+    device(tools, &Run { environment, name: "perturbed", ..Run::default() })
 }
 
 fn perturbed_oldest(tools: &Tools) -> Result<Outcome> {
-    device(tools, false, &[("STANDIN_ULP", "2"), ("STANDIN_SEED", "2")], "perturbed-oldest", &DEVICE)
+    let environment = &[("STANDIN_ULP", "2"), ("STANDIN_SEED", "2")];
+    device(tools, &Run { environment, oldest: true, name: "perturbed-oldest", ..Run::default() })
 }
 
-fn device(
-    tools: &Tools,
-    newest: bool,
-    more: &[(&'static str, &str)],
-    name: &str,
-    binaries: &[&str],
-) -> Result<Outcome> {
-    let mut environment = match on_driver(tools, newest)? {
+/// How tests of `ama-loss` are run on the stand-in.
+struct Run<'a> {
+    binaries: &'a [&'a str],
+    /// For libtest.
+    arguments: &'a [&'a str],
+    /// Besides where libraries are.
+    environment: &'a [(&'static str, &'a str)],
+    /// With the oldest NVRTC instead of the newest.
+    oldest: bool,
+    /// For the logs.
+    name: &'a str,
+}
+
+impl Default for Run<'_> {
+    fn default() -> Self {
+        Self { binaries: &DEVICE, arguments: &[], environment: &[], oldest: false, name: "" }
+    }
+}
+
+fn device(tools: &Tools, how: &Run<'_>) -> Result<Outcome> {
+    let mut environment = match on_driver(tools, !how.oldest)? {
         Ok(environment) => environment,
         Err(reason) => return Ok(Outcome::Skipped(reason)),
     };
-    environment.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
-    run(tools.device()?, binaries, &[], &environment, &tools.folder, name)
+    environment.extend(how.environment.iter().map(|(name, value)| (*name, (*value).to_owned())));
+    run(tools.device()?, how.binaries, how.arguments, &environment, &tools.folder, how.name)
 }
 
 /// Runs test binaries one after the other; the first failure ends it.
