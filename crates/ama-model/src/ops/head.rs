@@ -66,7 +66,7 @@ enum Forwarded {
     #[cfg(feature = "cuda")]
     Cuda {
         head: &'static CudaHead,
-        kept: KeptOnDevice,
+        kept: Box<KeptOnDevice>,
     },
 }
 
@@ -75,7 +75,7 @@ impl Forwarded {
         #[cfg(feature = "cuda")]
         if let Some(head) = crate::cuda::head() {
             let (forward, kept) = head.forward(operands)?;
-            return Ok((forward.logp, Self::Cuda { head, kept }));
+            return Ok((forward.logp, Self::Cuda { head, kept: Box::new(kept) }));
         }
         let (forward, kept) = operands.forward(recompute)?;
         Ok((forward.logp, Self::Cpu { lse: forward.lse, kept }))
@@ -100,7 +100,7 @@ impl Forwarded {
         match self {
             Self::Cpu { lse, kept } => operands.backward(&lse, kept, upstream, d_hidden, Some(d_weight)),
             #[cfg(feature = "cuda")]
-            Self::Cuda { head, kept } => head.backward(kept, upstream, d_hidden, Some(d_weight)),
+            Self::Cuda { head, kept } => head.backward(*kept, upstream, d_hidden, Some(d_weight)),
         }
     }
 }
