@@ -73,12 +73,14 @@ impl Argument<'_> {
     }
 }
 
+/// An empty buffer is the null pointer.
 impl<'a, T: Element> From<&'a Buffer<T>> for Argument<'a> {
     fn from(buffer: &'a Buffer<T>) -> Self {
+        let extent = buffer.extent();
         // The kernel gets the address through an integer, so say that there is one.
-        let bits = buffer.address().expose_provenance() as u64;
+        let bits = if extent == 0 { 0 } else { buffer.address().expose_provenance() as u64 };
         let forbidden = buffer.forbidden().collect();
-        Self { kind: Kind::Pointer, bytes: 8, bits, extent: buffer.extent(), forbidden, buffer: PhantomData }
+        Self { kind: Kind::Pointer, bytes: 8, bits, extent, forbidden, buffer: PhantomData }
     }
 }
 

@@ -29,7 +29,10 @@ impl Case {
         }));
         let rows = before + lengths.iter().sum::<u32>() + after;
         let pieces = lengths.iter().max().map_or(1, |n| n.div_ceil(PIECE).max(1));
-        Self { values: uniform(11, rows as usize, 20.0), offsets, pieces }
+        // Of very different sizes: numbers alike would have an exact sum in f64, whatever the order.
+        let scaled = |(i, x): (usize, f32)| x * 0.5f32.powi((i * 7 % 60) as i32);
+        let values = uniform(11, rows as usize, 20.0).into_iter().enumerate().map(scaled).collect();
+        Self { values, offsets, pieces }
     }
 
     pub fn sequences(&self) -> u32 {
