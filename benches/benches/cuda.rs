@@ -36,7 +36,7 @@ mod on_device {
         gemm: CublasLt,
     }
 
-    pub fn all(c: &mut Criterion) -> Result<(), Error> {
+    pub(crate) fn all(c: &mut Criterion) -> Result<(), Error> {
         let context = cuda::open(0)?;
         println!("device: {}", context.name()?);
         let stream = context.new_stream()?;
