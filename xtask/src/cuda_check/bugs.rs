@@ -141,8 +141,11 @@ impl Lab<'_> {
         let log = self.log(bug, sanitizer.unwrap_or("emulated"));
         for name in names {
             let binary = named(self.tools.emulated()?, name)?;
-            let arguments = rungs::emulator_arguments(sanitizer);
-            if let Verdict::Failed { reason, .. } = binary.run(arguments, &environment, LIMIT, &log)? {
+            let arguments = [rungs::emulator_arguments(sanitizer), &["--nocapture"]].concat();
+            if let Verdict::Failed { reason, .. } = binary.run(&arguments, &environment, LIMIT, &log)? {
+                if reason.contains("does not compile") {
+                    bail!("seeded bug `{}` is no C++: {reason}; see {}", bug.name, log.display());
+                }
                 return Ok(Ok(Some(reason)));
             }
         }
@@ -208,7 +211,9 @@ impl Lab<'_> {
     fn on_standin(&self, environment: &Environment, log: &Path) -> Result<Option<String>> {
         let all = self.build()?;
         for name in DEVICE {
-            if let Verdict::Failed { reason, .. } = named(&all, name)?.run(&[], environment, LIMIT, log)? {
+            if let Verdict::Failed { reason, .. } =
+                named(&all, name)?.run(&["--nocapture"], environment, LIMIT, log)?
+            {
                 return Ok(Some(reason));
             }
         }

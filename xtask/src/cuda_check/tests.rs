@@ -75,7 +75,8 @@ pub(super) fn named<'a>(all: &'a BTreeMap<String, TestBinary>, name: &str) -> Re
 }
 
 impl TestBinary {
-    /// Runs it with `arguments` for libtest and the variables `environment`; output goes to `log`.
+    /// Runs it with `arguments` for libtest and the variables `environment`; output goes to `log`. With `--nocapture` it
+    /// ends at the first failure.
     ///
     /// # Errors
     /// It cannot be started, or `log` not written.
@@ -97,9 +98,16 @@ impl TestBinary {
         let mut child =
             command.spawn().with_context(|| format!("cannot start {}", self.executable.display()))?;
         let started = Instant::now();
+        // Where one failure is all that is wanted, and shows at once.
+        let impatient = arguments.contains(&"--nocapture");
         let status = loop {
             if let Some(status) = child.try_wait()? {
                 break Some(status);
+            }
+            if impatient && let Some(reason) = what_went_wrong(&String::from_utf8_lossy(&fs::read(log)?)) {
+                child.kill()?;
+                child.wait()?;
+                return Ok(Verdict::Failed { reason, log: log.to_path_buf() });
             }
             if started.elapsed() > limit {
                 child.kill()?;
@@ -136,7 +144,8 @@ fn what_went_wrong(text: &str) -> Option<String> {
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
         if line.contains("ERROR: AddressSanitizer") || line.contains("WARNING: ThreadSanitizer") {
-            return line.split_once("Sanitizer: ").map(|(_, report)| report.trim().to_owned());
+            let report = line.split_once("Sanitizer: ")?.1;
+            return Some(report.split(" (pid=").next().unwrap_or(report).trim().to_owned());
         }
         if line.contains("runtime error: ") {
             return line.split_once("runtime error: ").map(|(_, report)| report.trim().to_owned());
@@ -160,7 +169,7 @@ mod unit {
         let panicked = "x\nthread 'a' (12) panicked at src/x.rs:1:2:\nelement 3: 1 vs 2\nnote\n";
         assert_eq!(what_went_wrong(panicked).as_deref(), Some("element 3: 1 vs 2"));
         let race = "WARNING: ThreadSanitizer: data race (pid=1)\n";
-        assert_eq!(what_went_wrong(race).as_deref(), Some("data race (pid=1)"));
+        assert_eq!(what_went_wrong(race).as_deref(), Some("data race"));
         assert_eq!(
             what_went_wrong("logp.cu:3: runtime error: shift too far\n").as_deref(),
             Some("shift too far")
