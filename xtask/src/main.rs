@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod ablate;
 mod bench;
 mod ci;
 mod convergence;
@@ -32,6 +33,8 @@ enum Task {
     Datasets(datasets::Options),
     /// Every method on the embedded suite, over seeds, size sets and budgets, as tables with intervals
     Experiment(experiment::Options),
+    /// AMA with one thing changed at a time, on the embedded suite over seeds, as tables with intervals
+    Ablate(ablate::Options),
     /// Measure `ama` side by side with PyTorch and TRL, and write a table
     Bench(bench::Options),
     /// The CUDA kernels as far as a machine without a GPU can prove them, rung by rung, as a table
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Task::Pipeline(options) => pipeline::run(&options),
         Task::Datasets(options) => datasets::run(&options),
         Task::Experiment(options) => experiment::run(&options),
+        Task::Ablate(options) => ablate::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::CudaCheck(options) => cuda_check::run(&options),
         Task::Convergence(options) => convergence::run(&options),

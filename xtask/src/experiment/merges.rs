@@ -1,15 +1,15 @@
 //! Merges of the specialists: every candidate on validation pairs, the best of each method on test pairs.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::{Outcome, ama};
+use super::runs::{Outcome, ama};
+use super::suite::{Size, Suite, TASKS};
 use crate::shell;
-
-const TASKS: [&str; 3] = ["helpful", "harmless", "reasoning"];
 
 /// A method with the parameters that are tried.
 struct Candidates {
@@ -30,13 +30,13 @@ const CANDIDATES: [Candidates; 5] = [
 ///
 /// # Errors
 /// A merge or an evaluation failed.
-pub(super) fn all(run: &Path, size: &'static str, seed: u64) -> Result<Vec<Outcome>> {
+pub(super) fn all(suite: &Suite, run: &Path, size: Size, seed: u64) -> Result<Vec<Outcome>> {
     let home = run.with_file_name("merges");
     fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
     CANDIDATES
         .iter()
         .map(|candidates| {
-            let chosen = choose(run, &home, candidates, seed)?;
+            let chosen = choose(suite, run, &home, candidates, seed)?;
             let method = format!("merge: {}", candidates.method.replace('_', " "));
             Ok(Outcome { size, tokens: None, seed, method, tasks: chosen["test"]["tasks"].clone() })
         })
@@ -44,7 +44,7 @@ pub(super) fn all(run: &Path, size: &'static str, seed: u64) -> Result<Vec<Outco
 }
 
 /// The best candidate by the mean win rate on validation pairs, with its results on test pairs; kept in a file.
-fn choose(run: &Path, home: &Path, candidates: &Candidates, seed: u64) -> Result<Value> {
+fn choose(suite: &Suite, run: &Path, home: &Path, candidates: &Candidates, seed: u64) -> Result<Value> {
     let record = home.join(format!("{}.json", candidates.method));
     if let Ok(text) = fs::read_to_string(&record) {
         return serde_json::from_str(&text).with_context(|| format!("{} is no JSON", record.display()));
@@ -53,7 +53,7 @@ fn choose(run: &Path, home: &Path, candidates: &Candidates, seed: u64) -> Result
     let mut best: Option<(f64, Vec<String>)> = None;
     for flags in candidates.flags(seed) {
         let model = merge(run, home, candidates.method, &flags)?;
-        let valid = evaluate(run, &model, "valid", home)?;
+        let valid = evaluate(suite, run, &model, "valid", home)?;
         let rates = TASKS.map(|task| valid["tasks"][task]["win_rate"].as_f64().unwrap_or(0.0));
         let mean = rates.iter().sum::<f64>() / rates.len() as f64;
         tried.push(json!({ "flags": flags, "valid_win_rate": mean }));
@@ -63,7 +63,8 @@ fn choose(run: &Path, home: &Path, candidates: &Candidates, seed: u64) -> Result
     }
     let (_, flags) = best.context("a method without candidates")?;
     let model = merge(run, home, candidates.method, &flags)?;
-    let chosen = json!({ "chosen": flags, "tried": tried, "test": evaluate(run, &model, "test", home)? });
+    let chosen =
+        json!({ "chosen": flags, "tried": tried, "test": evaluate(suite, run, &model, "test", home)? });
     fs::write(&record, chosen.to_string()).with_context(|| format!("cannot write {}", record.display()))?;
     Ok(chosen)
 }
@@ -104,12 +105,14 @@ fn merge(run: &Path, home: &Path, method: &str, flags: &[String]) -> Result<std:
     Ok(model)
 }
 
-fn evaluate(run: &Path, model: &Path, split: &str, home: &Path) -> Result<Value> {
+fn evaluate(suite: &Suite, run: &Path, model: &Path, split: &str, home: &Path) -> Result<Value> {
     let mut command = ama();
     command.args(["eval", "--json", "--sft-weight", "3", "--max-new-tokens", "40", "--model"]).arg(model);
     command.arg("--reference").arg(run.join("base/final")).arg("--out").arg(home.join("evaluation.json"));
     for task in TASKS {
-        command.arg("--task").arg(format!("{task}=datasets/suite/{split}/{task}.parquet"));
+        let mut pairs = OsString::from(format!("{task}="));
+        pairs.push(suite.pairs(split, task));
+        command.arg("--task").arg(pairs);
     }
     shell::json(&mut command)
 }

@@ -4,18 +4,17 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::Outcome;
+use super::runs::Outcome;
 use super::stats::{Estimate, estimate};
-
-const TASKS: [&str; 3] = ["helpful", "harmless", "reasoning"];
+use super::suite::TASKS;
 
 /// The method that others are compared with: the paper's uniform DPO.
 const BASELINE: &str = "pooled";
 
 /// A number of `results.json` and how it is shown.
-struct Metric {
-    key: &'static str,
-    title: &'static str,
+pub(crate) struct Metric {
+    pub(crate) key: &'static str,
+    pub(crate) title: &'static str,
     /// From the number to what is shown.
     factor: f64,
     decimals: usize,
@@ -23,7 +22,7 @@ struct Metric {
     worst_is_least: bool,
 }
 
-const METRICS: [Metric; 4] = [
+pub(crate) const METRICS: [Metric; 4] = [
     Metric {
         key: "win_rate",
         title: "verified win rate, %",
@@ -44,10 +43,13 @@ const METRICS: [Metric; 4] = [
 
 /// Summaries of the three tasks: each, the mean, the worst.
 const COLUMNS: [&str; 5] = ["helpful", "harmless", "reasoning", "average", "worst"];
+/// Columns of the mean and of the worst task.
+pub(crate) const AVERAGE: usize = 3;
+const WORST: usize = 4;
 
 impl Metric {
     /// The columns of one outcome; `None` where the metric is missing.
-    fn columns(&self, tasks: &Value) -> Option<[f64; 5]> {
+    pub(crate) fn columns(&self, tasks: &Value) -> Option<[f64; 5]> {
         let mut values = [0.0; 3];
         for (value, task) in values.iter_mut().zip(TASKS) {
             *value = tasks[task][self.key].as_f64()? * self.factor;
@@ -63,30 +65,53 @@ impl Metric {
     }
 }
 
-/// All tables: a size set and budget each, then the map of what AMA gains over the baseline.
-pub(super) fn markdown(outcomes: &[Outcome]) -> String {
+/// All tables: a size set and budget each, then the maps of what methods gain on each other.
+pub(crate) fn markdown(outcomes: &[Outcome]) -> String {
     let mut text = String::new();
-    let mut seeds: Vec<u64> = outcomes.iter().map(|outcome| outcome.seed).collect();
-    seeds.sort_unstable();
-    seeds.dedup();
+    let seeds = seeds(outcomes);
     let _ = writeln!(
         text,
         "Mean over {} whole experiments (base model, specialists and generalist of seeds {seeds:?}) with 95% bootstrap\n\
          intervals, test pairs. Merges have no budget and stand beside every one.\n",
         seeds.len()
     );
+    let budgets = budgets(outcomes);
     for size in distinct(outcomes.iter().map(|outcome| outcome.size)) {
-        for tokens in distinct(outcomes.iter().filter_map(|outcome| outcome.tokens)) {
-            for metric in &METRICS {
-                let of_table = |outcome: &&Outcome| {
+        for &tokens in &budgets {
+            let here: Vec<&Outcome> = outcomes
+                .iter()
+                .filter(|outcome| {
                     outcome.size == size && outcome.tokens.is_none_or(|budget| budget == tokens)
-                };
-                table(&mut text, &outcomes.iter().filter(of_table).collect::<Vec<_>>(), metric, size, tokens);
+                })
+                .collect();
+            for metric in &METRICS {
+                let title = format!("Size set {}, {tokens} tokens: {}", size.name(), metric.title);
+                table(&mut text, &here, metric, &title, BASELINE);
             }
         }
     }
-    map(&mut text, outcomes);
+    for (rival, method) in [
+        ("pooled", None),
+        ("task-normalised", Some("ama-s")),
+        ("temperature", Some("ama-s")),
+        ("group-dro", None),
+    ] {
+        map(&mut text, outcomes, rival, method);
+    }
     text
+}
+
+/// The seeds, each once, in order.
+pub(crate) fn seeds(outcomes: &[Outcome]) -> Vec<u64> {
+    let mut seeds = distinct(outcomes.iter().map(|outcome| outcome.seed));
+    seeds.sort_unstable();
+    seeds
+}
+
+fn budgets(outcomes: &[Outcome]) -> Vec<u64> {
+    let mut budgets = distinct(outcomes.iter().filter_map(|outcome| outcome.tokens));
+    budgets.sort_unstable();
+    budgets
 }
 
 fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
@@ -98,7 +123,8 @@ fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
     })
 }
 
-fn table(text: &mut String, outcomes: &[&Outcome], metric: &Metric, size: &str, tokens: u64) {
+/// One table: a line for each method, and what its average gains on `baseline` with the same seed.
+pub(crate) fn table(text: &mut String, outcomes: &[&Outcome], metric: &Metric, title: &str, baseline: &str) {
     let mut lines = String::new();
     for method in distinct(outcomes.iter().map(|outcome| outcome.method.as_str())) {
         let rows: Vec<[f64; 5]> = of(outcomes, method).filter_map(|o| metric.columns(&o.tasks)).collect();
@@ -110,15 +136,14 @@ fn table(text: &mut String, outcomes: &[&Outcome], metric: &Metric, size: &str, 
             let values: Vec<f64> = rows.iter().map(|row| row[column]).collect();
             let _ = write!(lines, " {} |", metric.show(estimate(&values)));
         }
-        let gain = estimate(&gains(outcomes, method, metric, 3, None));
+        let gain = estimate(&gains(outcomes, method, baseline, metric, AVERAGE, true));
         let _ = writeln!(lines, " {} |", gain.map_or_else(String::new, percent));
     }
     if !lines.is_empty() {
-        let _ = writeln!(text, "### Size set {size}, {tokens} tokens: {}\n", metric.title);
         let titles = COLUMNS.join(" | ");
         let _ = writeln!(
             text,
-            "| method | {titles} | average against {BASELINE} |\n|---|{}---|",
+            "### {title}\n\n| method | {titles} | average against {baseline} |\n|---|{}---|",
             "---|".repeat(5)
         );
         let _ = writeln!(text, "{lines}");
@@ -129,13 +154,20 @@ fn of<'a>(outcomes: &'a [&'a Outcome], method: &'a str) -> impl Iterator<Item = 
     outcomes.iter().copied().filter(move |outcome| outcome.method == method)
 }
 
-/// Change over the baseline of the same seed: in percent of it, or, given a factor, in its unit.
-fn gains(outcomes: &[&Outcome], method: &str, metric: &Metric, column: usize, unit: Option<f64>) -> Vec<f64> {
+/// Change of a column over the baseline of the same seed: in percent of it, or in the metric's unit.
+fn gains(
+    outcomes: &[&Outcome],
+    method: &str,
+    baseline: &str,
+    metric: &Metric,
+    column: usize,
+    relative: bool,
+) -> Vec<f64> {
     of(outcomes, method)
         .filter_map(|outcome| {
-            let base = of(outcomes, BASELINE).find(|base| base.seed == outcome.seed)?;
+            let base = of(outcomes, baseline).find(|base| base.seed == outcome.seed)?;
             let (new, old) = (metric.columns(&outcome.tasks)?[column], metric.columns(&base.tasks)?[column]);
-            Some(unit.map_or_else(|| 100.0 * (new - old) / old, |factor| (new - old) * factor))
+            Some(if relative { 100.0 * (new - old) / old } else { new - old })
         })
         .collect()
 }
@@ -144,18 +176,15 @@ fn percent(e: Estimate) -> String {
     format!("{:+.1}% [{:+.1}, {:+.1}]", e.mean, e.low, e.high)
 }
 
-/// Points of win rate that a method gains on the baseline, budget by size set.
-fn map(text: &mut String, outcomes: &[Outcome]) {
+/// Points of win rate that methods (or one) gain on a rival, budget by size set.
+fn map(text: &mut String, outcomes: &[Outcome], rival: &str, only: Option<&str>) {
     let metric = &METRICS[0];
-    let budgets = distinct(outcomes.iter().filter_map(|outcome| outcome.tokens));
-    let _ = writeln!(
-        text,
-        "### Where it pays: points of win rate over {BASELINE} of the same seed, average / worst task\n"
-    );
+    let budgets = budgets(outcomes);
     let titles: Vec<String> = budgets.iter().map(|tokens| format!("{tokens} tokens")).collect();
     let _ = writeln!(
         text,
-        "| size set | method | {} |\n|---|---|{}",
+        "### Points of win rate over {rival} of the same seed: average / worst task\n\n\
+         | size set | method | {} |\n|---|---|{}",
         titles.join(" | "),
         "---|".repeat(budgets.len())
     );
@@ -163,37 +192,39 @@ fn map(text: &mut String, outcomes: &[Outcome]) {
         let of_size: Vec<&Outcome> = outcomes.iter().filter(|outcome| outcome.size == size).collect();
         let with_budget = of_size.iter().filter(|outcome| outcome.tokens.is_some());
         for method in distinct(with_budget.map(|outcome| outcome.method.as_str())) {
-            if method == BASELINE {
+            if method == rival || only.is_some_and(|only| only != method) {
                 continue;
             }
-            let _ = write!(text, "| {size} | {method} |");
+            let _ = write!(text, "| {} | {method} |", size.name());
             for tokens in &budgets {
                 let here: Vec<&Outcome> =
                     of_size.iter().copied().filter(|outcome| outcome.tokens == Some(*tokens)).collect();
                 let points = |column| {
-                    let gain = estimate(&gains(&here, method, metric, column, Some(1.0)));
+                    let gain = estimate(&gains(&here, method, rival, metric, column, false));
                     gain.map_or_else(String::new, |e| {
                         format!("{:+.1} [{:+.1}, {:+.1}]", e.mean, e.low, e.high)
                     })
                 };
-                let _ = write!(text, " {} / {} |", points(3), points(4));
+                let _ = write!(text, " {} / {} |", points(AVERAGE), points(WORST));
             }
             text.push('\n');
         }
     }
+    text.push('\n');
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
+    use super::super::suite::Size;
     use super::*;
 
     fn outcome(method: &str, seed: u64, rates: [f64; 3]) -> Outcome {
         let task = |rate: f64| json!({ "win_rate": rate, "accuracy": rate, "loss": 1.0 - rate });
         let tasks =
             json!({ "helpful": task(rates[0]), "harmless": task(rates[1]), "reasoning": task(rates[2]) });
-        Outcome { size: "B", tokens: Some(96_000), seed, method: method.into(), tasks }
+        Outcome { size: Size::B, tokens: Some(96_000), seed, method: method.into(), tasks }
     }
 
     #[test]

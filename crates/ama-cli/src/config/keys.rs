@@ -127,6 +127,7 @@ pub(crate) const KEYS: &[Key] = keys! {
         "proportions", "table of task = share >= 0", "this or `proportions_from` for fixed", "sampling proportions";
         "proportions_from", "results.json of a run", "none", "take the shares (fixed) from the weights of a finished method: the second phase of DoReMi";
         "proportions_method", "a method of that run", "doremi", "whose weights `proportions_from` takes";
+        "lr", "> 0", "generalist.lr", "peak learning rate of this method's runs";
         "alpha", "last, averaged", "last (fixed: averaged)", "step with the last weights or with their mean over the steps (ablations); fixed: which of them `proportions_from` takes";
         "excess", "clipped, unclipped, raw", "generalist.excess for ama-* and doremi, raw for the others", "how a pair is compared with its specialist (ablations)";
         "gradient_clip", "pair, weights-only", "generalist.gradient_clip", "override for this method (ablations)";

@@ -86,7 +86,8 @@ impl Check<'_> {
                 Some(SpecialistNoise { sd_nats, seed: seed.unwrap_or(0) })
             }
         };
-        Ok(MethodSettings { name: raw.name.clone(), mixer, excess, gradient_clip, noise })
+        let lr = raw.lr.map(|lr| self.number(&key("lr"), lr, |x| x > 0.0, "a value > 0")).transpose()?;
+        Ok(MethodSettings { name: raw.name.clone(), mixer, excess, gradient_clip, noise, lr })
     }
 
     /// Refuses settings that the mixer does not have.

@@ -280,6 +280,8 @@ pub(crate) struct RawMethod {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) proportions_method: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) lr: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) alpha: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) excess: Option<String>,

@@ -168,12 +168,19 @@ pub(crate) struct MethodSettings {
     pub(crate) gradient_clip: GradientClip,
     /// `None` trains on the losses as they are.
     pub(crate) noise: Option<SpecialistNoise>,
+    /// Peak learning rate; `None` is that of all generalists.
+    pub(crate) lr: Option<f64>,
 }
 
 impl MethodSettings {
     /// Whether stage 2 needs the specialists' losses.
     pub(crate) fn needs_specialists(&self) -> bool {
         self.excess != ExcessMode::Raw
+    }
+
+    /// How this method's generalists are trained, given how all of them are.
+    pub(crate) fn training(&self, all: &Training) -> Training {
+        Training { lr: self.lr.unwrap_or(all.lr), ..*all }
     }
 }
 

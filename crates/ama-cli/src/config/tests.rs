@@ -148,6 +148,8 @@ fn ablations_are_configuration() {
         (weights_only.excess, weights_only.gradient_clip),
         (ExcessMode::Clipped, GradientClip::WeightsOnly)
     );
+    let slow = method("name = \"ama-s\"\nlr = 1e-7");
+    assert_eq!(slow.training(&fixture.load(GOOD, &[]).unwrap().generalist).lr, 1e-7);
     let noisy = method(NOISY);
     assert_eq!(noisy.noise, Some(SpecialistNoise { sd_nats: 0.25, seed: 9 }));
     let scale = ExcessScale::default();

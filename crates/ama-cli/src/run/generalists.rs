@@ -72,7 +72,7 @@ pub(crate) fn generalist(
     method: &MethodSettings,
     seed: u64,
 ) -> Result<(Saved, Trained)> {
-    let training = &context.config.generalist;
+    let training = &method.training(&context.config.generalist);
     // The same draws for every method of a seed: what differs is the method.
     let run_seed = derive_seed(context.config.seed, &format!("generalist/{seed}"));
     let mut key = Key::of("generalist")
