@@ -71,7 +71,7 @@ fn store(pairs: usize, path: &Path) -> TokenStore {
     };
     let rows = (0..pairs).map(|pair| -> Result<Row, DataError> {
         let content = RowContent::Ids { prompt: ids(pair, 0), chosen: ids(pair, 1), rejected: ids(pair, 2) };
-        Ok(Row { source: source.clone(), row: pair as u64 + 1, content, check: None })
+        Ok(Row { source: source.clone(), row: pair as u64 + 1, content, check: None, task: None })
     });
     TokenStore::build(rows, &tokenizer, &TokeniseOptions::default(), path, |_| ())
         .expect("every row is usable")

@@ -27,7 +27,9 @@ pub(crate) struct Source<'a> {
     /// A file, a folder or a glob.
     pub(crate) files: &'a Path,
     pub(crate) rows: Rows,
-    /// Only the first so many rows.
+    /// Only rows whose column `task` says this.
+    pub(crate) task: Option<&'a str>,
+    /// Only the first so many rows (of the task).
     pub(crate) limit: Option<usize>,
     pub(crate) max_length: usize,
 }
@@ -51,7 +53,10 @@ impl Source<'_> {
             };
             return Err(bad_input(format!("{name}: holds {}; want {want}", reader.schema())));
         }
-        Ok(reader)
+        Ok(match self.task {
+            Some(task) => reader.only_task(task),
+            None => reader,
+        })
     }
 
     /// Tokenises into a store at `path`, which appears whole or not at all.

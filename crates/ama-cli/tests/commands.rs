@@ -19,6 +19,7 @@ fn every_command_has_help_with_an_example() {
     for command in [
         vec!["data", "inspect"],
         vec!["data", "validate"],
+        vec!["data", "cluster"],
         vec!["suite", "generate"],
         vec!["sft"],
         vec!["specialist"],

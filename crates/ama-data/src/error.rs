@@ -125,6 +125,26 @@ pub enum DataError {
         path: PathBuf,
     },
 
+    /// A pooled data set without a row of the task that was asked for.
+    #[error(
+        "{}: no row has `{task}` in its column `task`; see what is there with `ama data inspect`", path.display()
+    )]
+    NoRowsOfTask {
+        /// The first file of the data set.
+        path: PathBuf,
+        /// The task.
+        task: String,
+    },
+
+    /// Rows that cannot be grouped.
+    #[error("{pattern}: cannot propose tasks: {message}")]
+    Cluster {
+        /// The path or glob that was asked for.
+        pattern: String,
+        /// Why not.
+        message: String,
+    },
+
     /// A cell that cannot be used.
     #[error("{}, row {row}, column `{column}`: {fault}", path.display())]
     Cell {

@@ -37,6 +37,7 @@
 //! - [`tokenizer`], [`mod@tokenise`]: from text to ids as TRL does it;
 //! - [`store`]: ids on disk, memory-mapped;
 //! - [`sampler`]: which examples come next; [`pack`]: a batch of them without padding;
+//! - `cluster` (feature `cluster`): proposed tasks for a pooled file that names none;
 //! - [`error`]: what can go wrong, and what to do then.
 
 pub mod row;
@@ -57,12 +58,15 @@ pub mod sampler;
 
 pub mod pack;
 
+#[cfg(feature = "cluster")]
+pub mod cluster;
+
 pub mod error;
 
 pub use error::{CellFault, DataError};
 pub use id::PairId;
 pub use pack::{Packed, micro_batches};
-pub use reader::{RowReader, Schema};
+pub use reader::{RowReader, Schema, task_names};
 pub use row::{Check, Row, RowContent};
 pub use sampler::{BatchSampler, Draw, EpochSampler, EpochState, Order, SamplerState};
 pub use store::{BuildReport, Lengths, TokenStore};

@@ -16,6 +16,8 @@ pub struct Row {
     pub content: RowContent,
     /// How a generated answer to this prompt can be checked, if the file says so.
     pub check: Option<Check>,
+    /// The task that the row belongs to, if the file has a text column `task`.
+    pub task: Option<String>,
 }
 
 /// The content of a row.

@@ -236,6 +236,50 @@ fn prompt_completion_and_checks() {
     }
 }
 
+/// A pooled file: rows by task, in every format; rows without a task, and tasks without rows, have their place named.
+#[test]
+fn rows_of_one_task() {
+    let folder = Folder::new();
+    let text = |values: [Option<&str>; 3]| Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
+    let pairs = |tasks: ArrayRef| {
+        batch(&[
+            ("prompt", text([Some("p"), Some("q"), Some("r")])),
+            ("chosen", text([Some("1"), Some("2"), Some("3")])),
+            ("rejected", text([Some("x"), Some("y"), Some("z")])),
+            ("task", tasks),
+        ])
+    };
+    let lines = concat!(
+        r#"{"prompt": "p", "chosen": "1", "rejected": "x", "task": "code"}"#,
+        "\n",
+        r#"{"prompt": "q", "chosen": "2", "rejected": "y", "task": "chat"}"#,
+        "\n",
+        r#"{"prompt": "r", "chosen": "3", "rejected": "z"}"#
+    );
+    let files = folder.all(&pairs(text([Some("code"), Some("chat"), None])));
+    for file in files.into_iter().chain([folder.text("a.jsonl", lines)]) {
+        assert_eq!(
+            read(&file).iter().map(|row| row.task.as_deref()).collect::<Vec<_>>(),
+            [Some("code"), Some("chat"), None]
+        );
+        let mut rows = open(&file).unwrap().only_task("chat");
+        let row = rows.next().unwrap().unwrap();
+        assert_eq!((row.row, &row.content), (2, &pair("q", "2", "y")));
+        let error = rows.next().unwrap().unwrap_err().to_string();
+        assert!(error.contains("row 3") && error.contains("`task`"), "{error}");
+        assert!(ama_data::task_names(file.to_str().unwrap()).is_err());
+    }
+    let file = folder.all(&pairs(text([Some("code"), Some("chat"), Some("code")]))).remove(0);
+    assert_eq!(ama_data::task_names(file.to_str().unwrap()).unwrap(), ["code", "chat"]);
+    assert_eq!(open(&file).unwrap().only_task("code").count(), 2);
+    let none: Vec<_> = open(&file).unwrap().only_task("sums").collect();
+    let error = none[0].as_ref().unwrap_err().to_string();
+    assert!(none.len() == 1 && error.contains("`sums`") && error.contains("a.parquet"), "{error}");
+    // A column `task` of another type is not ours.
+    let file = folder.all(&pairs(Arc::new(UInt16Array::from(vec![1, 2, 3])))).remove(0);
+    assert!(read(&file).iter().all(|row| row.task.is_none()));
+}
+
 #[test]
 fn implicit_prompt() {
     let folder = Folder::new();

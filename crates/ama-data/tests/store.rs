@@ -15,7 +15,7 @@ fn tokenizer() -> PairTokenizer {
 }
 
 fn row(number: u64, content: RowContent) -> Row {
-    Row { source: Arc::from(Path::new("some/pairs.parquet")), row: number, content, check: None }
+    Row { source: Arc::from(Path::new("some/pairs.parquet")), row: number, content, check: None, task: None }
 }
 
 fn ids(prompt: &[u32], chosen: &[u32], rejected: &[u32]) -> RowContent {

@@ -49,6 +49,7 @@ fn pair_row(number: usize, pair: &Value) -> Row {
             rejected: text(pair, "rejected").into(),
         },
         check: None,
+        task: None,
     }
 }
 

@@ -35,7 +35,7 @@ fn task(folder: &Path, name: &str, pairs: usize, prompt: usize, completion: usiz
             chosen: ids(pair, 11, completion),
             rejected: ids(pair, 13, completion),
         };
-        Ok(Row { source: source.clone(), row: pair as u64 + 1, content, check: None })
+        Ok(Row { source: source.clone(), row: pair as u64 + 1, content, check: None, task: None })
     });
     let path = folder.join(format!("{name}.tokens"));
     let store = TokenStore::build(rows, &tokenizer, &TokeniseOptions::default(), &path, |_| ());

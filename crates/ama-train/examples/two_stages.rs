@@ -32,7 +32,13 @@ fn pairs(
             chosen: vec![word(i + shift), 0],
             rejected: vec![word(i + shift + 1 + i % 5), 0],
         };
-        Ok(Row { source: Arc::from(Path::new("toy")), row: u64::from(i) + 1, content, check: None })
+        Ok(Row {
+            source: Arc::from(Path::new("toy")),
+            row: u64::from(i) + 1,
+            content,
+            check: None,
+            task: None,
+        })
     });
     let path = folder.join(format!("{mark}.tokens"));
     Ok(TokenStore::build(rows, tokenizer, &TokeniseOptions::default(), &path, |_| {})?.0)

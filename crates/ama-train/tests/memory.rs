@@ -30,7 +30,7 @@ fn store(folder: &Path, name: &str, pairs: usize) -> TokenStore {
             (0..8).map(|at| ((pair >> (at * 4) & 15) + salt) as u32 % support::VOCAB).collect::<Vec<_>>()
         };
         let content = RowContent::Ids { prompt: ids(0), chosen: ids(1), rejected: ids(2) };
-        Ok(Row { source: source.clone(), row: pair as u64 + 1, content, check: None })
+        Ok(Row { source: source.clone(), row: pair as u64 + 1, content, check: None, task: None })
     });
     let path = folder.join(format!("{name}.tokens"));
     TokenStore::build(rows, &support::tokenizer(folder), &TokeniseOptions::default(), &path, |_| {})

@@ -9,6 +9,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::cluster;
 use crate::console::{self, Console};
 use crate::exit::bad_input;
 use crate::policy::want_folder;
@@ -48,6 +49,8 @@ enum Action {
         #[arg(long, value_name = "N", default_value_t = 1)]
         errors: usize,
     },
+    /// Propose tasks for pooled pairs that name none, and write them to a column `task`
+    Cluster(cluster::Options),
 }
 
 /// Runs `ama data`.
@@ -60,6 +63,7 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
         Action::Validate { files, model, max_length, errors } => {
             validate(files, model.as_deref(), *max_length, (*errors).max(1), console)
         }
+        Action::Cluster(options) => cluster::run(options, console),
     }
 }
 

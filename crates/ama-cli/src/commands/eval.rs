@@ -86,8 +86,13 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
     let decode = |ids: &[u32]| generation::decode(&policy.tokenizer, ids).map_err(TrainError::from);
     let mut results: BTreeMap<&str, TaskResult> = BTreeMap::new();
     for (name, file) in tasks {
-        let source =
-            Source { files: file, rows: Rows::Pairs, limit: options.limit, max_length: options.max_length };
+        let source = Source {
+            files: file,
+            rows: Rows::Pairs,
+            task: None,
+            limit: options.limit,
+            max_length: options.max_length,
+        };
         let pairs = source
             .tokenise(&policy.tokenizer, &temporary.path().join(format!("{}.tokens", results.len())))?;
         let mut progress = Progress::new(format!("evaluate {name}"));

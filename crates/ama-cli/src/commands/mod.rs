@@ -1,6 +1,7 @@
 //! One file per subcommand.
 
 pub(crate) mod arguments;
+pub(crate) mod cluster;
 pub(crate) mod data;
 pub(crate) mod eval;
 pub(crate) mod generate;

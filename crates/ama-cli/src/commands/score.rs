@@ -56,6 +56,7 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
     let source = Source {
         files: &options.data,
         rows: Rows::Pairs,
+        task: None,
         limit: options.limit,
         max_length: options.max_length,
     };

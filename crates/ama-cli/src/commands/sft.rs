@@ -93,6 +93,7 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
     let source = Source {
         files: &options.data,
         rows: Rows::Completions,
+        task: None,
         limit: options.limit,
         max_length: options.max_length,
     };

@@ -29,6 +29,14 @@ pub(crate) enum ConfigError {
         /// Line, column and what was expected there.
         message: String,
     },
+    /// Pooled training pairs that do not say which tasks there are.
+    #[error("{}: `pool.train`: {source}; `ama data cluster` writes a column `task` if there is none", path.display())]
+    Pool {
+        /// The configuration file.
+        path: PathBuf,
+        /// What is wrong with the data.
+        source: Box<ama_data::DataError>,
+    },
     /// A key nobody knows.
     #[error("{}: unknown key `{key}`{suggestion}; {known}", path.display())]
     UnknownKey {

@@ -32,7 +32,8 @@ pub(crate) const KEYS: &[Key] = keys! {
         "specialist", "table", "see there", "stage 1";
         "generalist", "table", "see there", "stage 2";
         "eval", "table", "see there", "evaluation";
-        "task", "list of tables, >= 1", "required", "the preference tasks";
+        "pool", "table", "none", "files of several tasks: one task for each value of their column `task`, besides [[task]]";
+        "task", "list of tables, >= 1", "this or `pool`", "the preference tasks";
         "method", "list of tables, >= 1", "required", "the mixers to train generalists with";
     }
     "model" {
@@ -105,10 +106,18 @@ pub(crate) const KEYS: &[Key] = keys! {
         "excess", "clipped, unclipped, raw", "clipped", "excess over the specialist (AMA: clipped per pair; raw needs no specialist)";
         "gradient_clip", "pair, weights-only", "pair", "pair: a pair at or below its specialist gives no gradient; weights-only: only the mixer sees the clipping";
     }
+    "pool" {
+        "train", "file, folder or glob", "required", "training pairs with a text column `task` (`ama data cluster` proposes one)";
+        "valid", "file, folder or glob", "none", "validation pairs, with the same column";
+        "test", "file, folder or glob", "none", "test pairs, with the same column";
+        "limit", "pairs >= 1", "all", "use only the first so many training pairs of each task";
+        "eval_limit", "pairs >= 1", "all", "use only the first so many validation and test pairs of each task";
+    }
     "task" {
         "name", "letters, digits, - and _", "required", "unique; names folders, metrics and table columns";
         "train", "file, folder or glob", "required", "training pairs: Parquet, JSONL or Arrow IPC";
         "valid", "file, folder or glob", "none", "validation pairs";
+        "select", "text", "none", "use only rows whose column `task` says this (what [pool] writes for each task)";
         "test", "file, folder or glob", "none", "test pairs; columns `verifier` and `gold` (suite tasks) give the win rate";
         "limit", "pairs >= 1", "all", "use only the first so many training pairs";
         "eval_limit", "pairs >= 1", "all", "use only the first so many validation and test pairs";
@@ -147,6 +156,9 @@ pub(crate) const PATHS: &[(&str, &str)] = &[
     ("model", "path"),
     ("base", "config"),
     ("base", "data"),
+    ("pool", "train"),
+    ("pool", "valid"),
+    ("pool", "test"),
     ("task", "train"),
     ("task", "valid"),
     ("task", "test"),

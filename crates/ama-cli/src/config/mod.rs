@@ -24,7 +24,7 @@ pub(crate) use settings::{
     SpecialistNoise, Start, TaskSettings, Training, Warmup,
 };
 
-use raw::RawConfig;
+use raw::{RawConfig, RawPool, RawTask};
 
 /// Reads, overrides, types and validates a configuration.
 ///
@@ -46,7 +46,7 @@ fn type_table(path: &Path, mut table: Table) -> Result<RawConfig, ConfigError> {
         specialist: optional(path, &mut table, "specialist")?.unwrap_or_default(),
         generalist: optional(path, &mut table, "generalist")?.unwrap_or_default(),
         eval: optional(path, &mut table, "eval")?.unwrap_or_default(),
-        task: list(path, &mut table, "task")?,
+        task: tasks(path, &mut table)?,
         method: list(path, &mut table, "method")?,
     };
     if let Some((key, _)) = table.into_iter().next() {
@@ -55,6 +55,26 @@ fn type_table(path: &Path, mut table: Table) -> Result<RawConfig, ConfigError> {
         return Err(unknown(path, "", &key, &known));
     }
     Ok(config)
+}
+
+/// The tasks of `[[task]]`, then those of `[pool]` in the order in which the training file names them.
+fn tasks(path: &Path, table: &mut Table) -> Result<Vec<RawTask>, ConfigError> {
+    let mut tasks: Vec<RawTask> = list(path, table, "task")?;
+    if let Some(pool) = optional::<RawPool>(path, table, "pool")? {
+        let names = ama_data::task_names(&pool.train)
+            .map_err(|source| ConfigError::Pool { path: path.to_path_buf(), source: Box::new(source) })?;
+        tasks.extend(names.into_iter().map(|name| RawTask {
+            select: Some(name.clone()),
+            name,
+            train: pool.train.clone(),
+            valid: pool.valid.clone(),
+            test: pool.test.clone(),
+            limit: pool.limit,
+            eval_limit: pool.eval_limit,
+            specialist: None,
+        }));
+    }
+    Ok(tasks)
 }
 
 fn optional<T: DeserializeOwned>(

@@ -241,6 +241,8 @@ pub(crate) struct RawTask {
     pub(crate) name: String,
     pub(crate) train: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) select: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) valid: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) test: Option<String>,
@@ -307,6 +309,17 @@ impl Default for RawEval {
     fn default() -> Self {
         Self { split: "test".into(), max_new_tokens: 40, baseline: None }
     }
+}
+
+/// `[pool]`: files of several tasks, told apart by their column `task`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawPool {
+    pub(crate) train: String,
+    pub(crate) valid: Option<String>,
+    pub(crate) test: Option<String>,
+    pub(crate) limit: Option<u64>,
+    pub(crate) eval_limit: Option<u64>,
 }
 
 /// The whole file.

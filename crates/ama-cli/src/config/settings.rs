@@ -144,6 +144,8 @@ pub(crate) struct BaseSettings {
 pub(crate) struct TaskSettings {
     pub(crate) name: String,
     pub(crate) train: PathBuf,
+    /// Only rows whose column `task` says this.
+    pub(crate) select: Option<String>,
     /// The evaluation split that the table is made of.
     pub(crate) eval: PathBuf,
     pub(crate) limit: Option<usize>,

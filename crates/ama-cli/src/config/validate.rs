@@ -42,7 +42,7 @@ pub(crate) fn validate(file: &Path, mut raw: RawConfig) -> Result<Config> {
         other => return Err(check.value("eval.split", other, "test or valid")),
     };
     if raw.task.is_empty() {
-        return Err(check.missing("task", "add at least one [[task]] with `name` and `train`"));
+        return Err(check.missing("task", "add at least one [[task]] with `name` and `train`, or a [pool]"));
     }
     if raw.method.is_empty() {
         return Err(check.missing("method", "add at least one [[method]], for example name = \"ama-s\""));
@@ -330,6 +330,7 @@ impl Check<'_> {
         Ok(TaskSettings {
             name: task.name.clone(),
             train: self.path(&key("train"), &task.train, files)?,
+            select: task.select.clone(),
             eval: PathBuf::from(eval),
             limit: self.limit(&key("limit"), task.limit)?,
             eval_limit: self.limit(&key("eval_limit"), task.eval_limit)?,

@@ -32,8 +32,9 @@ pub(crate) fn tasks(context: &Context<'_>, tokenizer: &PairTokenizer) -> Result<
 
 fn prepare(context: &Context<'_>, tokenizer: &PairTokenizer, task: &TaskSettings) -> Result<TaskData> {
     let max_length = context.config.max_length;
-    let train = Source { files: &task.train, rows: Rows::Pairs, limit: task.limit, max_length };
-    let eval = Source { files: &task.eval, rows: Rows::Pairs, limit: task.eval_limit, max_length };
+    let of =
+        |files, limit| Source { files, rows: Rows::Pairs, task: task.select.as_deref(), limit, max_length };
+    let (train, eval) = (of(&task.train, task.limit), of(&task.eval, task.eval_limit));
     let mut key =
         Key::of("data").bytes("tokenizer", &tokenizer.fingerprint()).field("max_length", &max_length);
     for source in [&train, &eval] {
@@ -70,6 +71,7 @@ pub(crate) fn corpus(
     let source = Source {
         files: &base.data,
         rows: Rows::Completions,
+        task: None,
         limit: base.limit,
         max_length: context.config.max_length,
     };
@@ -90,6 +92,9 @@ pub(crate) fn corpus(
 fn with_files(mut key: Key, source: &Source<'_>) -> Result<Key> {
     for path in source.open()?.files() {
         key = key.bytes("file", &files::hash_file(path as &Path)?);
+    }
+    if let Some(task) = source.task {
+        key = key.bytes("task", task.as_bytes());
     }
     Ok(key.field("limit", &source.limit))
 }

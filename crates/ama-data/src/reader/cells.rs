@@ -69,7 +69,8 @@ pub(crate) fn assemble(
         }
         false => None,
     };
-    let row = Row { source: source.clone(), row, content, check };
+    let task = if layout.tasked { cells.text(columns.len() - 1).ok().flatten() } else { None };
+    let row = Row { source: source.clone(), row, content, check, task };
     row.validate()?;
     Ok(row)
 }

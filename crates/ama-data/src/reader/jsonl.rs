@@ -20,8 +20,8 @@ pub(crate) fn open_jsonl(source: &Arc<Path>) -> Result<Opened, DataError> {
         return Ok(Opened { schema: None, rows: Box::new(std::iter::empty()) });
     };
     let kinds: Vec<_> = first.1.iter().map(|(name, value)| (name.clone(), column_kind(value))).collect();
-    // Later lines may hold columns that the first one lacks: `verifier` and `gold` are looked for in each.
-    let layout = Layout { checked: true, ..detect(source, &kinds)? };
+    // Later lines may hold columns that the first one lacks: `verifier`, `gold` and `task` are looked for in each.
+    let layout = Layout { checked: true, tasked: true, ..detect(source, &kinds)? };
     let source = source.clone();
     let rows: Rows =
         Box::new(std::iter::once(Ok(first)).chain(lines).map(move |line| -> Result<Row, DataError> {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 pub use schema::Schema;
 
-use crate::error::DataError;
+use crate::error::{CellFault, DataError};
 use crate::row::Row;
 
 type Rows = Box<dyn Iterator<Item = Result<Row, DataError>> + Send>;
@@ -34,12 +34,15 @@ struct Opened {
 /// - `chosen`, `rejected` alone: their shared beginning is the prompt, found as TRL's `extract_prompt` does.
 /// - `prompt`, `completion`: fine-tuning rows.
 /// - `verifier`, `gold` besides: how an answer is checked ([`Check`](crate::row::Check)); null in both is no check.
+/// - `task` besides, as text: which task a row of a pooled file belongs to ([`only_task`](RowReader::only_task)).
 pub struct RowReader {
     files: Vec<Arc<Path>>,
     paths: Vec<PathBuf>,
     schema: Schema,
     next_file: usize,
     rows: Option<Rows>,
+    /// Rows of other tasks are passed over.
+    only: Option<String>,
     any_row: bool,
     ended: bool,
 }
@@ -84,7 +87,15 @@ impl RowReader {
             return Err(DataError::NoRows { path: paths[0].clone() });
         };
         let files = paths.iter().map(|path| Arc::from(path.as_path())).collect();
-        Ok(Self { files, paths, schema, next_file: 0, rows: None, any_row: false, ended: false })
+        Ok(Self { files, paths, schema, next_file: 0, rows: None, only: None, any_row: false, ended: false })
+    }
+
+    /// Only the rows whose column `task` holds `task`. Every row must then have that column; files in which none has the
+    /// wanted value are an error at the end.
+    #[must_use]
+    pub fn only_task(mut self, task: &str) -> Self {
+        self.only = Some(task.to_owned());
+        self
     }
 
     /// The files, in the order in which they are read.
@@ -104,6 +115,14 @@ impl Iterator for RowReader {
     fn next(&mut self) -> Option<Self::Item> {
         while !self.ended {
             if let Some(row) = self.rows.as_mut().and_then(Iterator::next) {
+                let row = match (row, &self.only) {
+                    (Ok(row), Some(only)) => match &row.task {
+                        Some(task) if task == only => Ok(row),
+                        Some(_) => continue,
+                        None => Err(row.fault("task", CellFault::Null)),
+                    },
+                    (row, _) => row,
+                };
                 self.any_row = true;
                 self.ended = !matches!(&row, Ok(_) | Err(DataError::Cell { .. } | DataError::Json { .. }));
                 return Some(row);
@@ -120,7 +139,11 @@ impl Iterator for RowReader {
                 None => {
                     self.ended = true;
                     if !self.any_row {
-                        return Some(Err(DataError::NoRows { path: self.paths[0].clone() }));
+                        let path = self.paths[0].clone();
+                        return Some(Err(match self.only.take() {
+                            Some(task) => DataError::NoRowsOfTask { path, task },
+                            None => DataError::NoRows { path },
+                        }));
                     }
                 }
             }
@@ -128,6 +151,23 @@ impl Iterator for RowReader {
         }
         None
     }
+}
+
+/// The values of the column `task`, each once, in the order in which they appear.
+///
+/// # Errors
+/// As [`RowReader`]; a row without a task.
+pub fn task_names(path_or_glob: &str) -> Result<Vec<String>, DataError> {
+    let mut names: Vec<String> = Vec::new();
+    for row in RowReader::open(path_or_glob)? {
+        let row = row?;
+        match &row.task {
+            Some(task) if names.iter().any(|name| name == task) => {}
+            Some(task) => names.push(task.clone()),
+            None => return Err(row.fault("task", CellFault::Null)),
+        }
+    }
+    Ok(names)
 }
 
 #[derive(Clone, Copy)]

@@ -51,19 +51,23 @@ pub(crate) enum ColumnKind {
     Other(String),
 }
 
-/// A file's shape, and whether it says how to check answers.
+/// A file's shape, whether it says how to check answers, and whether it says which task a row belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Layout {
     pub(crate) schema: Schema,
     pub(crate) checked: bool,
+    pub(crate) tasked: bool,
 }
 
 impl Layout {
-    /// The columns that are read, in the order of the content's fields; then `verifier` and `gold`.
+    /// The columns that are read, in the order of the content's fields; then `verifier` and `gold`; then `task`.
     pub(crate) fn columns(self) -> Vec<&'static str> {
         let mut columns = self.content_columns().to_vec();
         if self.checked {
             columns.extend(["verifier", "gold"]);
+        }
+        if self.tasked {
+            columns.push("task");
         }
         columns
     }
@@ -109,7 +113,9 @@ pub(crate) fn detect(path: &Path, columns: &[(String, ColumnKind)]) -> Result<La
         let column = messages.map(|(column, _)| column.clone()).unwrap_or_default();
         return Err(DataError::Conversational { path: path.to_path_buf(), column });
     }
-    let layout = Layout { schema, checked: has("verifier") && has("gold") };
+    // A column `task` of another type is somebody's own and is ignored.
+    let tasked = matches!(kind("task"), Some(ColumnKind::Text | ColumnKind::Unknown));
+    let layout = Layout { schema, checked: has("verifier") && has("gold"), tasked };
     for column in layout.columns() {
         let want_ids = column.ends_with("_ids");
         let got = match kind(column) {

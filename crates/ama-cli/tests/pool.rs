@@ -1,0 +1,57 @@
+//! A pooled file: tasks are proposed, written to a column, and taken up by the pipeline.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{Lab, refused, succeed};
+use serde_json::Value;
+
+#[test]
+fn a_pooled_file_is_grouped_and_its_tasks_are_trained() {
+    let lab = Lab::with_model();
+    let (pooled, tasks) = (lab.path("suite/train/*.parquet"), lab.path("tasks.parquet"));
+    let cluster = ["data", "cluster", &pooled, "--k", "3", "--names", "x,y,z", "--out", &tasks];
+    let said = succeed(&[&cluster[..], &["--json"]].concat());
+    let said: Value = serde_json::from_str(said.out.lines().last().unwrap()).unwrap();
+    let rows: Vec<u64> =
+        said["tasks"].as_array().unwrap().iter().map(|task| task["rows"].as_u64().unwrap()).collect();
+    assert_eq!((rows.len(), rows.iter().sum::<u64>()), (3, 80));
+    assert!(said["tasks"].as_array().unwrap().iter().all(|task| task["words"][0].is_string()));
+    refused(&cluster, &["tasks.parquet", "--out"]);
+    refused(&[&cluster[..5], &["--names", "x", "--out", &lab.path("o.parquet")]].concat(), &["--names", "3"]);
+
+    let config = lab.write(
+        "pool.toml",
+        "[model]\npath = \"model\"\n[data]\nmax_length = 64\n[specialist]\nsteps = 2\nbatch_pairs = 2\n\
+         [generalist]\nsteps = 2\nbatch_pairs = 3\n\
+         [pool]\ntrain = \"tasks.parquet\"\ntest = \"tasks.parquet\"\neval_limit = 3\n\
+         [[method]]\nname = \"ama-r\"\n[eval]\nmax_new_tokens = 2\n",
+    );
+    let out = lab.path("run");
+    let results = succeed(&["run", &config, "--out", &out, "--json"]);
+    let results: Value = serde_json::from_str(results.out.lines().last().unwrap()).unwrap();
+    let ama = &results["methods"].as_array().unwrap().last().unwrap()["tasks"];
+    for task in ["x", "y", "z"] {
+        assert!(ama[task]["loss"].is_number(), "{results}");
+    }
+    // Each task has its own rows: the stores hold as many as the groups, and the resolved file says how it was split.
+    let resolved = fs::read_to_string(Path::new(&out).join("config.resolved.toml")).unwrap();
+    assert!(resolved.contains("select = \"x\"") && !resolved.contains("[pool]"), "{resolved}");
+    for (task, rows) in ["x", "y", "z"].into_iter().zip(rows) {
+        let stage = fs::read_to_string(Path::new(&out).join("data").join(task).join("stage.json")).unwrap();
+        assert!(stage.contains(&format!("\"rows\": {rows}")), "{task} has {rows} rows: {stage}");
+    }
+}
+
+#[test]
+fn a_pool_without_tasks_says_what_to_do() {
+    let lab = Lab::with_model();
+    let config = lab.write(
+        "pool.toml",
+        "[model]\npath = \"model\"\n[pool]\ntrain = \"suite/train/helpful.parquet\"\n[[method]]\nname = \"ama-s\"\n",
+    );
+    let wants = ["pool.toml", "pool.train", "row 1", "`task`", "ama data cluster"];
+    refused(&["run", &config, "--out", &lab.path("run")], &wants);
+}
