@@ -48,9 +48,10 @@ fn a_pooled_file_is_grouped_and_its_tasks_are_trained() {
 #[test]
 fn a_pool_without_tasks_says_what_to_do() {
     let lab = Lab::with_model();
+    lab.write("pairs.jsonl", r#"{"prompt": "a", "chosen": "b", "rejected": "c"}"#);
     let config = lab.write(
         "pool.toml",
-        "[model]\npath = \"model\"\n[pool]\ntrain = \"suite/train/helpful.parquet\"\n[[method]]\nname = \"ama-s\"\n",
+        "[model]\npath = \"model\"\n[pool]\ntrain = \"pairs.jsonl\"\n[[method]]\nname = \"ama-s\"\n",
     );
     let wants = ["pool.toml", "pool.train", "row 1", "`task`", "ama data cluster"];
     refused(&["run", &config, "--out", &lab.path("run")], &wants);
