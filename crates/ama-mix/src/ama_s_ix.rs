@@ -6,7 +6,7 @@ use crate::{
     error::check_not_negative, scale::ScaleTracker,
 };
 
-/// [`AmaS`](crate::AmaS) with the bandit Exp3-IX (Neu 2015, "Explore no more", arXiv:1506.03271, algorithm 1)
+/// [`AmaS`](crate::AmaS) with the bandit Exp3-IX (Neu 2015, "Explore no more", arXiv:1506.03271)
 /// in place of Exp3: no share of the batch is given to uniform exploration; the estimates are biased towards tasks
 /// that were seldom drawn instead, which bounds their variance.
 ///
@@ -21,6 +21,11 @@ use crate::{
 ///
 /// With [`ExcessScale::Fixed`]`(M)`, `M` a bound of the excess, `l_i >= 0` as in the paper; over a running scale an
 /// excess above `M` counts as a loss below 0.
+///
+/// # Compared with
+/// Public implementations that cite the paper: `loss / (alpha_i + gamma)` for the arm drawn, weights
+/// `exp(-eta sum loss)`, `gamma = eta / 2`, and over a known horizon [`horizon_eta`](Self::horizon_eta). On purpose
+/// otherwise: the mean over `B` draws in place of one draw (with one pair a step it is theirs), and the losses above.
 #[derive(Debug, Clone)]
 pub struct AmaSIx {
     gamma: f64,
@@ -53,7 +58,7 @@ impl AmaSIx {
         })
     }
 
-    /// `eta = 2 gamma = sqrt(2 ln k / (k T))` (Neu 2015, theorem 1).
+    /// `eta = 2 gamma = sqrt(2 ln k / (k T))` (Neu 2015).
     pub fn horizon_eta(tasks: usize, steps: u64) -> f64 {
         let k = tasks.max(2) as f64;
         (2.0 * k.ln() / (k * steps.max(1) as f64)).sqrt()

@@ -19,9 +19,18 @@ use crate::{
 /// result   = (1/T) sum_t alpha_t
 /// ```
 ///
-/// It is [`AmaR`](crate::AmaR) with smoothing, which keeps every task within reach. The paper's excess is one over a
-/// single reference model, clipped for each token; here it is what the loop passes, with
-/// [`ExcessMode::Clipped`](crate::ExcessMode::Clipped) that over the task's specialist, clipped for each pair.
+/// It is [`AmaR`](crate::AmaR) with smoothing, which keeps every task within reach.
+///
+/// # Compared with
+/// The update and the order of its parts are those of `update_domain_weights` in the authors' re-implementation
+/// (sangmichaelxie/doremi, `doremi/trainer.py`), of nanotron (`examples/doremi/doremi/loss.py`) and of levanter's DoReMi;
+/// the first and the last take the same mean and start from equal weights.
+///
+/// On purpose otherwise: the sources' excess is one over a single reference model, clipped for each token, here it is
+/// what the loop passes, with [`ExcessMode::Clipped`](crate::ExcessMode::Clipped) that over the task's specialist, clipped
+/// for each pair. A clipped pair gives no gradient, as in nanotron; in the authors' code and in levanter only the weights
+/// see the clipping ([`GradientClip::WeightsOnly`](crate::GradientClip::WeightsOnly)). A task without a pair in the batch
+/// gains nothing, as in nanotron and levanter; the authors' code takes its last excess again.
 #[derive(Debug, Clone)]
 pub struct DoReMi {
     c: f64,
@@ -33,10 +42,10 @@ pub struct DoReMi {
 }
 
 impl DoReMi {
-    /// Step size of the paper, over an excess in nats ([`ExcessScale::Fixed`]`(1.0)`).
-    pub const PAPER_ETA: f64 = 1.0;
-    /// Smoothing of the paper.
-    pub const PAPER_C: f64 = 1e-3;
+    /// Step size over an excess in nats ([`ExcessScale::Fixed`]`(1.0)`): that of the paper, says the authors' README.
+    pub const DEFAULT_ETA: f64 = 1.0;
+    /// Smoothing by default in levanter; 1e-4 in the authors' re-implementation.
+    pub const DEFAULT_C: f64 = 1e-3;
 
     /// A mixer over `tasks` tasks that starts from equal weights. `c` is the smoothing, `eta` the step over the scale,
     /// dimensionless.

@@ -22,10 +22,18 @@ const LOSS_FLOOR_NATS: f64 = 1e-8;
 /// loss     = sum_i alpha_i l_i                         with alpha held constant
 /// ```
 ///
-/// the gradient of `sum_i z_i ln l_i`, scaled so that the weights sum to 1. The fall is measured between the batches of
-/// two steps, which saves the paper's second forward pass and adds the noise of two batches. The logits take plain
-/// steps, as in the paper's algorithm (the authors' code has Adam in its place). Losses below 1e-8 nats count as 1e-8; a
-/// task without a pair in the batch keeps the loss it last had (1 nat at first) and its fall is 0.
+/// the gradient of `sum_i z_i ln l_i`, scaled so that the weights sum to 1. Losses below 1e-8 nats count as 1e-8; a task
+/// without a pair in the batch keeps the loss it last had (1 nat at first) and its fall is 0.
+///
+/// # Compared with
+/// The authors' code (Cranial-XIX/FAMO, `famo.py` and `methods/weight_methods.py`) and LibMTL's: `d`, its product with the
+/// softmax's Jacobian, the decay, `z_i / l_i` and its normalisation are the same, with minimal losses of 0 as there by
+/// default.
+///
+/// On purpose otherwise: the logits take plain steps, where their code has Adam (the paper's first algorithm is plain,
+/// say reviewers of TorchJD's port, its second has Adam); the fall is measured between the batches of two steps, where
+/// they run the batch again after the step, which saves that pass and adds the noise of two batches; the norm of the
+/// gradient is left to the loop, where they clip it at 1; the floor is a maximum, where they add 1e-8.
 #[derive(Debug, Clone)]
 pub struct Famo {
     beta: f64,
@@ -40,10 +48,11 @@ pub struct Famo {
 }
 
 impl Famo {
-    /// `beta`, the learning rate of the logits, in the authors' code.
-    pub const PAPER_BETA: f64 = 0.025;
-    /// `gamma`, the decay of the logits, in the authors' code.
-    pub const PAPER_GAMMA: f64 = 0.01;
+    /// `beta`, the learning rate of the logits, in the authors' code (of their Adam).
+    pub const DEFAULT_BETA: f64 = 0.025;
+    /// `gamma`, the decay of the logits, in the authors' `famo.py` and by default in their experiments; 0.001 in those on
+    /// quantum chemistry and in LibMTL.
+    pub const DEFAULT_GAMMA: f64 = 0.01;
 
     /// A mixer over `tasks` tasks. `beta` is the learning rate of the logits, `gamma` their decay, both dimensionless.
     ///

@@ -18,11 +18,24 @@ use crate::{
 /// r_i     <- a r_i + (1 - a) (n_i / B) (l_i / M) / alpha_i       for the tasks in the batch
 /// ```
 ///
-/// with `n_i` the pairs of task `i` in the batch, `l_i` their mean loss and `a` the smoothing, 0.9 in the paper. The
-/// paper feeds the raw loss ([`ExcessMode::Raw`](crate::ExcessMode::Raw)) of a language model in nats (`M` = 1) and draws
-/// one task for each micro-batch; `n_i / B` makes the estimate the mean over the draws of a step. Since `E_t` falls,
-/// `alpha` goes to uniform unless the rewards are far apart: preference losses are smaller than those of language
-/// models, so a smaller `M` may be wanted.
+/// with `n_i` the pairs of task `i` in the batch, `l_i` their mean loss and `a` the smoothing. The paper feeds the raw
+/// loss ([`ExcessMode::Raw`](crate::ExcessMode::Raw)) of a language model in nats (`M` = 1). Since `E_t` falls, `alpha`
+/// goes to uniform unless the rewards are far apart: preference losses are smaller than those of language models, so a
+/// smaller `M` may be wanted.
+///
+/// # Compared with
+/// `alpha` and `E_t` are those of `Exp3WeightUpdater` in the authors' repository (alon-albalak/online-data-mixing,
+/// `megatron/data/data_sampling_utils.py`), but for the step: there the policy of step `t + 1` has `E_t` and `E_{t-1}`,
+/// in notes on the paper (dmarx/anthology-of-the-sota, NOTE-002) `alpha_t` has `E_t` and `E_{t-1}`, as here. That class
+/// adds up `l_i / 10 / alpha_i`; the smoothed reward here is that of a re-implementation that
+/// cites the paper (WrinkleFree's `OnlineDataMixer`).
+/// The class that the authors' README calls the paper's, known here from copies in other repositories, differs from
+/// both: it smooths `exp(l_i)`, without `1 / alpha_i`, and for a batch of several tasks its `alpha` is proportional to
+/// the reward, without `exp`.
+///
+/// On purpose otherwise: a source draws one task for each micro-batch, and `n_i / B` makes the estimate the mean over the
+/// draws of a step, so that with many pairs the reward is close to the plain loss (with one pair a step it is the
+/// sources'); the run starts from equal weights without a warm-up (2,000 steps in the authors' scripts).
 #[derive(Debug, Clone)]
 pub struct Odm {
     smoothing: f64,
@@ -34,8 +47,8 @@ pub struct Odm {
 }
 
 impl Odm {
-    /// Smoothing of the paper.
-    pub const PAPER_SMOOTHING: f64 = 0.9;
+    /// Smoothing by default in copies of the authors' class; some of their run scripts have 0.5.
+    pub const DEFAULT_SMOOTHING: f64 = 0.9;
 
     /// A mixer over `tasks` tasks that starts from equal weights. `smoothing` is the weight of the past in the rewards,
     /// `scale` the unit of the loss.

@@ -143,16 +143,16 @@ pub enum MixerSpec {
     },
     /// [`Odm`].
     Odm {
-        /// Weight of the past in the rewards, in `[0, 1)`; [`Odm::PAPER_SMOOTHING`] by default.
+        /// Weight of the past in the rewards, in `[0, 1)`; [`Odm::DEFAULT_SMOOTHING`] by default.
         smoothing: Option<f64>,
         /// Unit of the losses; `Fixed(1.0)` in the paper.
         scale: ExcessScale,
     },
     /// [`DoReMi`].
     DoReMi {
-        /// Smoothing towards equal weights, in `[0, 1]`; [`DoReMi::PAPER_C`] by default.
+        /// Smoothing towards equal weights, in `[0, 1]`; [`DoReMi::DEFAULT_C`] by default.
         c: Option<f64>,
-        /// Step over the scale; [`DoReMi::PAPER_ETA`] by default.
+        /// Step over the scale; [`DoReMi::DEFAULT_ETA`] by default.
         eta: Option<f64>,
         /// Unit of the excess; `Fixed(1.0)` in the paper.
         scale: ExcessScale,
@@ -164,9 +164,9 @@ pub enum MixerSpec {
     },
     /// [`Famo`].
     Famo {
-        /// Learning rate `beta` of the logits; [`Famo::PAPER_BETA`] by default.
+        /// Learning rate `beta` of the logits; [`Famo::DEFAULT_BETA`] by default.
         eta: Option<f64>,
-        /// Decay of the logits; [`Famo::PAPER_GAMMA`] by default.
+        /// Decay of the logits; [`Famo::DEFAULT_GAMMA`] by default.
         gamma: Option<f64>,
     },
     /// [`Averaged`]: another mixer, but the model steps with the mean of its weights.
@@ -243,16 +243,16 @@ impl MixerSpec {
                 Resolved { gamma: Some(gamma), eta: Some(eta), scale: Some(scale), ..none }
             }
             Self::Odm { smoothing, scale } => {
-                let smoothing = smoothing.unwrap_or(Odm::PAPER_SMOOTHING);
+                let smoothing = smoothing.unwrap_or(Odm::DEFAULT_SMOOTHING);
                 Resolved { smoothing: Some(smoothing), scale: Some(scale), ..none }
             }
             Self::DoReMi { c, eta, scale } => {
-                let (c, eta) = (c.unwrap_or(DoReMi::PAPER_C), eta.unwrap_or(DoReMi::PAPER_ETA));
+                let (c, eta) = (c.unwrap_or(DoReMi::DEFAULT_C), eta.unwrap_or(DoReMi::DEFAULT_ETA));
                 Resolved { c: Some(c), eta: Some(eta), scale: Some(scale), ..none }
             }
             Self::Term { tilt } => Resolved { tilt: Some(tilt.unwrap_or(Term::DEFAULT_TILT)), ..none },
             Self::Famo { eta, gamma } => {
-                let (eta, gamma) = (eta.unwrap_or(Famo::PAPER_BETA), gamma.unwrap_or(Famo::PAPER_GAMMA));
+                let (eta, gamma) = (eta.unwrap_or(Famo::DEFAULT_BETA), gamma.unwrap_or(Famo::DEFAULT_GAMMA));
                 Resolved { eta: Some(eta), gamma: Some(gamma), ..none }
             }
             Self::Averaged(ref inner) => Resolved { averaged: true, ..inner.resolve(tasks, horizon_steps) },

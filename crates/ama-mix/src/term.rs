@@ -5,7 +5,7 @@ use crate::{DrawRule, LogWeights, MixError, Mixer, MixerState, Plan, TaskExcess,
 
 /// Tilted empirical risk minimisation over tasks (Li et al. 2020, arXiv:2007.01162): the objective is
 /// `(1/t) log((1/k) sum_i exp(t l_i))`, a soft maximum of the tasks' losses for `t > 0`, their mean as `t` goes to 0 and
-/// a soft minimum for `t < 0`. Its gradient weighs the tasks' own gradients (lemma 1):
+/// a soft minimum for `t < 0`. Its gradient weighs the tasks' own gradients:
 ///
 /// ```text
 /// alpha_i = exp(t l_i) / sum_j exp(t l_j)
@@ -16,6 +16,14 @@ use crate::{DrawRule, LogWeights, MixError, Mixer, MixerState, Plan, TaskExcess,
 /// ([`ExcessMode::Raw`](crate::ExcessMode::Raw)) in the paper. A task without a pair in the batch counts with the loss it
 /// last had, 0 at first. There is nothing to learn: with [`AmaR`](crate::AmaR) the weights remember the steps before,
 /// here they follow from the batch.
+///
+/// # Compared with
+/// The authors' code (litian96/TERM) has the same exponentials: `fair_flearn/flearn/trainers/tilting.py` over clients,
+/// `hierarchical/mixed_level1.py` and `class_imbalance/mnist/mnist_train_tilting.py` over classes.
+///
+/// On purpose otherwise: tasks count alike, as its clients do, where its classes count by size (`n_i exp(t l_i)`); the
+/// weights sum to 1 in every step, where its clients' are divided by a running mean of `exp(t l)`; and within a task the
+/// loss is the plain mean, which is its tilt of samples at 0.
 #[derive(Debug, Clone)]
 pub struct Term {
     tilt: f64,

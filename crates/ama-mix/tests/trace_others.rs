@@ -1,5 +1,6 @@
 //! Three steps of the mixers of other papers and of the variants of ours, worked by hand. Irrational values were worked
-//! out with Python's `decimal` to 40 digits from the equations, not from this code.
+//! out with Python's `decimal` to 40 digits from the equations of the sources (which those are, and where they stand, is
+//! in each mixer's "Compared with"), not from this code.
 
 use ama_mix::{
     AmaR, AmaS, AmaSIx, Averaged, DoReMi, DrawRule, ExcessScale, Famo, Mixer, MixerSpec, Odm, TaskExcess,
@@ -126,6 +127,19 @@ fn odm() {
     );
 }
 
+/// One pair a step, as the sources have it: the smoothed reward of the task drawn is (1-a) l/alpha, nothing is divided.
+/// k = 2, a = 9/10. Step 1 draws task 1 with l = 2: r = (0, 1/10 2/(1/2)) = (0, 2/5), so that the weight of task 0 is
+/// p = (1 - 2 E_2)/(1 + exp(E_1 2/5)) + E_2 with E_1 = 1/2, E_2 = sqrt(ln 2 / 4). Step 2 draws task 0 with l = 1:
+/// r = (1/(10 p), 2/5), and step 3 has (1 - 2 E_3)/(1 + exp(E_2 (2/5 - 1/(10 p)))) + E_3, E_3 = sqrt(ln 2 / 6).
+#[test]
+fn odm_with_one_pair_a_step() {
+    let mut mixer = Odm::new(2, 0.9, NATS).unwrap();
+    mixer.update(&seen(&[(0, 0.0), (1, 2.0)])).unwrap();
+    close(mixer.plan().sampling, &[0.491_655_526_942_445_9, 0.508_344_473_057_554_1]);
+    mixer.update(&seen(&[(1, 1.0), (0, 0.0)])).unwrap();
+    close(mixer.plan().sampling, &[0.493_451_717_674_870_6, 0.506_548_282_325_129_4]);
+}
+
 /// k = 2, gamma = 1/2, eta = 8 ln 2, M = 2, B = 4: alpha is multiplied by 2^(-8 l).
 ///
 /// | step | alpha    | drawn | e    | l                                     | gain in log2    | alpha after        |
@@ -149,6 +163,19 @@ fn ama_s_ix() {
     }
 }
 
+/// One pair a step, as the sources have it: only the arm drawn has a loss, (1 - e)/(p + gamma). gamma = 1/2, eta = 8 ln 2,
+/// M = 1. Task 1 with e = 1/2: (1/2)/(1/2 + 1/2) = 1/2, so 1 : 2^-4, p = 16/17. Task 0 with e = 0: 1/(16/17 + 1/2) =
+/// 34/49, so 2^(-272/49) : 2^(-196/49), a share of 1/(1 + 2^(76/49)).
+#[test]
+fn ama_s_ix_with_one_pair_a_step() {
+    let mut mixer = AmaSIx::new(2, 0.5, 8.0 * LN_2, NATS).unwrap();
+    mixer.update(&seen(&[(0, 0.0), (1, 0.5)])).unwrap();
+    close(mixer.plan().sampling, &[16.0 / 17.0, 1.0 / 17.0]);
+    mixer.update(&seen(&[(1, 0.0), (0, 0.0)])).unwrap();
+    let share = 1.0 / (1.0 + (76.0 / 49.0 * LN_2).exp());
+    close(mixer.plan().sampling, &[share, 1.0 - share]);
+}
+
 /// The traces of `trace.rs`, stepped with averages. AMA-R's alpha is (2/7, 1/7, 4/7), (2/5, 2/5, 1/5): the model steps
 /// with the first, then with their mean (12/35, 19/70, 27/70). AMA-S draws from (.5, .5), (.35, .65), (.5, .5); in the
 /// second step the mean of those before is (.5, .5), in the third (.425, .575), and the factors are mean over drawn.
@@ -163,6 +190,8 @@ fn averaged() {
     close(mixer.alpha(), &[12.0 / 35.0, 19.0 / 70.0, 27.0 / 70.0]);
 
     let mut mixer = Averaged::new(Box::new(AmaS::new(2, 0.5, LN_2, NATS).unwrap()));
+    assert!(!mixer.loss_weight_depends_on_batch());
+    assert_eq!((mixer.name(), mixer.excess_scale()), ("ama-s", Some(1.0)));
     close(mixer.plan().loss_weight, &[1.0, 1.0]);
     mixer.update(&seen(&[(1, 2.0), (3, 2.0)])).unwrap();
     close(mixer.plan().sampling, &[0.35, 0.65]);
@@ -172,6 +201,20 @@ fn averaged() {
     close(mixer.plan().loss_weight, &[0.85, 1.15]);
     // Expected factor of each task, drawn or not, is the mean: sampling times weight.
     close(mixer.alpha(), &[0.425, 0.575]);
+    close(&mixer.averaged_alpha(), &[0.425, 0.575]);
+}
+
+/// One step of AMA-S-IX from (1/2, 1/2) takes task 0 to exp(-eta): the ratio 1/2 / exp(-eta) is above every `f64` where
+/// that is subnormal (eta = 735) and has no value where it is 0 (eta = 800), which nothing is drawn from.
+#[test]
+fn averages_of_what_is_hardly_drawn_are_finite() {
+    for (eta, factor) in [(700.0, 700f64.exp() / 2.0), (735.0, f64::MAX), (800.0, 0.0)] {
+        let mut mixer = Averaged::new(Box::new(AmaSIx::new(2, 0.5, eta, NATS).unwrap()));
+        mixer.update(&seen(&[(1, 0.0), (0, 0.0)])).unwrap();
+        let got = mixer.plan().loss_weight;
+        assert!((got[0] - factor).abs() <= 1e-12 * factor, "{eta}: {} vs {factor}", got[0]);
+        assert_eq!(got[1], 0.5);
+    }
 }
 
 /// Averages of a weight that underflowed are not lost with it.
