@@ -21,9 +21,9 @@ struct Candidates {
 const CANDIDATES: [Candidates; 5] = [
     Candidates { method: "linear", lambdas: &[], densities: &[] },
     Candidates { method: "slerp", lambdas: &[], densities: &[] },
-    Candidates { method: "task_arithmetic", lambdas: &[0.3, 0.5, 0.7, 1.0], densities: &[] },
-    Candidates { method: "ties", lambdas: &[0.5, 1.0, 1.5], densities: &[0.2, 0.5, 0.8] },
-    Candidates { method: "dare_ties", lambdas: &[0.5, 1.0], densities: &[0.5, 0.8] },
+    Candidates { method: "task_arithmetic", lambdas: &[0.15, 0.3, 0.5, 0.7, 1.0], densities: &[] },
+    Candidates { method: "ties", lambdas: &[0.25, 0.5, 1.0, 1.5], densities: &[0.2, 0.5, 0.8] },
+    Candidates { method: "dare_ties", lambdas: &[0.25, 0.5, 1.0], densities: &[0.5, 0.8] },
 ];
 
 /// Outcomes of all merges of a run's specialists.
