@@ -4,7 +4,7 @@
 //! which is a tenth of a step of a small model; a buffer that was used before is mapped, and often still in the cache.
 //! Buffers come with *arbitrary* contents (NaN in debug builds, so that a test sees a kernel that reads before it writes).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,6 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 const PERIOD: u32 = 16;
 
 /// Free buffers by capacity. Shared by the activations of one thread or of one model.
+///
+/// Batches of ragged lengths ask for other sizes every time. So that their buffers do not pile up, free and used buffers
+/// together never hold more than was in use at one time: what has been free longest goes back to the system first.
 #[derive(Debug, Default)]
 pub(crate) struct Workspace {
     free: Mutex<Free>,
@@ -21,36 +24,72 @@ pub(crate) struct Workspace {
 struct Free {
     classes: BTreeMap<usize, Class>,
     passes: u32,
+    /// Counts buffers that come back, to know which came first.
+    clock: u64,
+    /// Floats in `classes`, floats in use, and the most that were in use at one time.
+    floats: usize,
+    used: usize,
+    most_used: usize,
 }
 
 /// Free buffers of one capacity, last used last.
 #[derive(Debug, Default)]
 struct Class {
-    buffers: Vec<Vec<f32>>,
+    /// With the time at which each came back.
+    buffers: VecDeque<(u64, Vec<f32>)>,
     /// Fewest free buffers since the period began: so many were never needed in it.
     idle: usize,
 }
 
-/// Capacity of a buffer for `len` elements: at most a sixteenth more, so that batches of about the same number of tokens
-/// share their buffers.
+/// Capacity of a new buffer for `len` elements: at most a sixteenth more, so that batches of about the same number of
+/// tokens share their buffers.
 fn capacity(len: usize) -> usize {
     let step = (len.next_power_of_two() / 32).max(16);
     len.next_multiple_of(step)
+}
+
+impl Free {
+    /// The smallest free buffer of at least `capacity` that is at most a quarter larger.
+    fn take(&mut self, capacity: usize) -> Option<Vec<f32>> {
+        let fitting = self.classes.range_mut(capacity..=capacity + capacity / 4);
+        let class = fitting.map(|(_, class)| class).find(|class| !class.buffers.is_empty())?;
+        let (_, values) = class.buffers.pop_back()?;
+        class.idle = class.idle.min(class.buffers.len());
+        self.floats -= values.capacity();
+        Some(values)
+    }
+
+    /// Counts a buffer as used. Free ones beyond the most that were ever in use are let go of.
+    fn use_up(&mut self, capacity: usize) {
+        self.used += capacity;
+        self.most_used = self.most_used.max(self.used);
+        while self.used + self.floats > self.most_used {
+            let fronts =
+                self.classes.iter().filter_map(|(&key, class)| Some((class.buffers.front()?.0, key)));
+            let Some((_, key)) = fronts.min() else { break };
+            let Some(class) = self.classes.get_mut(&key) else { break };
+            class.buffers.pop_front();
+            class.idle = class.idle.min(class.buffers.len());
+            if class.buffers.is_empty() {
+                self.classes.remove(&key);
+            }
+            self.floats -= key;
+        }
+    }
 }
 
 impl Workspace {
     /// A buffer of `len` elements with arbitrary contents.
     pub(crate) fn buffer(self: &Arc<Self>, len: usize) -> Buffer {
         let capacity = capacity(len);
-        let mut values = {
+        let found = {
             let mut free = self.lock();
-            let found = free.classes.get_mut(&capacity).and_then(|class| {
-                let values = class.buffers.pop();
-                class.idle = class.idle.min(class.buffers.len());
-                values
-            });
-            found.unwrap_or_else(|| vec![0.0; capacity])
+            let found = free.take(capacity);
+            free.use_up(found.as_ref().map_or(capacity, Vec::capacity));
+            found
         };
+        // Outside the lock: memory fresh from the system takes a while.
+        let mut values = found.unwrap_or_else(|| vec![0.0; capacity]);
         values.resize(len, 0.0);
         if cfg!(debug_assertions) {
             values.fill(f32::NAN);
@@ -64,17 +103,22 @@ impl Workspace {
         free.passes += 1;
         if free.passes >= PERIOD {
             free.passes = 0;
-            for class in free.classes.values_mut() {
-                class.buffers.drain(..class.idle);
+            let mut gone = 0;
+            for (capacity, class) in &mut free.classes {
+                gone += capacity * class.buffers.drain(..class.idle).count();
                 class.idle = class.buffers.len();
             }
+            free.floats -= gone;
             free.classes.retain(|_, class| !class.buffers.is_empty());
         }
     }
 
-    /// Gives every free buffer back to the system.
+    /// Gives every free buffer back to the system, and forgets how much was in use.
     pub(crate) fn release(&self) {
-        self.lock().classes.clear();
+        let mut free = self.lock();
+        free.classes.clear();
+        free.floats = 0;
+        free.most_used = free.used;
     }
 
     fn give(&self, values: Vec<f32>) {
@@ -82,7 +126,12 @@ impl Workspace {
         if capacity == 0 {
             return;
         }
-        self.lock().classes.entry(capacity).or_default().buffers.push(values);
+        let mut free = self.lock();
+        free.used -= capacity;
+        free.floats += capacity;
+        free.clock += 1;
+        let now = free.clock;
+        free.classes.entry(capacity).or_default().buffers.push_back((now, values));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Free> {
@@ -101,13 +150,17 @@ pub(crate) struct Buffer {
 impl Buffer {
     /// Wraps a vector; it goes to `home` in the end.
     pub(crate) fn adopt(home: &Arc<Workspace>, values: Vec<f32>) -> Self {
+        home.lock().use_up(values.capacity());
         Self { values, home: Some(Arc::clone(home)) }
     }
 
     /// The vector itself, to be adopted again later.
     pub(crate) fn into_vec(mut self) -> Vec<f32> {
-        self.home = None;
-        std::mem::take(&mut self.values)
+        let values = std::mem::take(&mut self.values);
+        if let Some(home) = self.home.take() {
+            home.lock().used -= values.capacity();
+        }
+        values
     }
 
     /// Where it goes in the end.
@@ -177,6 +230,41 @@ mod tests {
             drop(home.buffer(100));
         }
         assert_eq!(held(&home), 1, "one buffer of 100 is in use every pass");
+    }
+
+    /// Batches of ragged lengths: sizes that hardly ever repeat do not pile up.
+    #[test]
+    fn no_more_is_held_than_was_in_use_at_one_time() {
+        let home = Arc::new(Workspace::default());
+        let (mut most, mut state) = (0, 1_u64);
+        for _ in 0..300 {
+            home.begin_pass();
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let tokens = 100 + (state >> 33) as usize % 900;
+            let live: Vec<Buffer> = (1..=8).map(|width| home.buffer(tokens * width)).collect();
+            most = most.max(live.iter().map(|buffer| buffer.values.capacity()).sum());
+            drop(live);
+            let free = home.lock();
+            assert_eq!(free.used, 0);
+            let held: usize =
+                free.classes.iter().map(|(capacity, class)| capacity * class.buffers.len()).sum();
+            assert_eq!(held, free.floats);
+            assert!(held <= most, "{held} floats are held, {most} were in use at one time");
+        }
+    }
+
+    #[test]
+    fn a_buffer_serves_what_is_a_little_smaller_only() {
+        let home = Arc::new(Workspace::default());
+        let (first, large) = (home.buffer(1 << 20), home.buffer(1 << 20));
+        let at = large.as_ptr();
+        drop(first);
+        drop(large);
+        let small = home.buffer(1 << 10);
+        assert_ne!(small.as_ptr(), at, "a thousandth of it would waste the rest");
+        drop(small);
+        let fitting = home.buffer((1 << 20) - (1 << 17));
+        assert_eq!(fitting.as_ptr(), at);
     }
 
     #[test]
