@@ -35,6 +35,9 @@ pub(crate) struct Options {
     /// Tokens of a generalist
     #[arg(long, value_delimiter = ',', default_value = "48000,96000,192000")]
     tokens: Vec<u64>,
+    /// The same learning rate for every method, instead of the best of each on validation pairs
+    #[arg(long, value_name = "X")]
+    lr: Option<f64>,
     /// Compare on a suite that is generated from this seed instead of the embedded one
     #[arg(long, value_name = "SEED")]
     suite_seed: Option<u64>,
@@ -66,14 +69,23 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for &size in &options.sizes {
         let home = home(size);
         fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
-        let rates = choice::learning_rates(&suite, size, &home, options.jobs)?;
-        choices += &choice::markdown(size, &home)?;
+        let rates = match options.lr {
+            Some(rate) => Rates::from([(choice::EVERY_METHOD.into(), rate)]),
+            None => {
+                let rates = choice::learning_rates(&suite, size, &home, options.jobs)?;
+                choices += &choice::markdown(size, &home)?;
+                rates
+            }
+        };
         pieces.extend(options.seeds.iter().map(|&seed| (size, seed, rates.clone())));
     }
     let outcomes = runs::side_by_side(options.jobs, &pieces, |(size, seed, rates)| {
         one(&suite, *size, *seed, rates, &options.tokens, &home(*size).join(format!("seed-{seed}")))
     })?;
-    let text = table::markdown(&outcomes.concat()) + &choices;
+    let how = options.lr.map_or_else(String::new, |rate| {
+        format!("Every method at a learning rate of {rate:e}, chosen by nobody.\n\n")
+    });
+    let text = how + &table::markdown(&outcomes.concat()) + &choices;
     let file = out.join("results.md");
     fs::write(&file, &text).with_context(|| format!("cannot write {}", file.display()))?;
     shell::say(&format!("{text}\ntables in {}", file.display()));
@@ -101,7 +113,10 @@ fn one(
             format!("generalist.tokens={tokens}"),
             format!("generalist.seeds=[{seed}]"),
         ];
-        sets.extend(rates.iter().map(|(method, rate)| format!("method.{method}.lr={rate:?}")));
+        sets.extend(rates.iter().map(|(method, rate)| match method.as_str() {
+            choice::EVERY_METHOD => format!("generalist.lr={rate:?}"),
+            method => format!("method.{method}.lr={rate:?}"),
+        }));
         runs::run(&suite.methods(size), &folder, &sets)?;
         // Base and specialists are the same for every budget.
         let read = runs::read(&folder, size, tokens, seed)?;

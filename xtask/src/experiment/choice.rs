@@ -19,6 +19,9 @@ const RATES: [f64; 4] = [3e-4, 6e-4, 1.2e-3, 2.4e-3];
 const SEEDS: [u64; 2] = [101, 102];
 const TOKENS: u64 = 96_000;
 
+/// Stands for all methods in [`Rates`]; no method can have this name.
+pub(crate) const EVERY_METHOD: &str = "*";
+
 /// Methods with their learning rates.
 pub(crate) type Rates = BTreeMap<String, f64>;
 
