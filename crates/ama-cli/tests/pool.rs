@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{Lab, refused, succeed};
+use common::{Lab, call, refused, succeed};
 use serde_json::Value;
 
 #[test]
@@ -21,6 +21,15 @@ fn a_pooled_file_is_grouped_and_its_tasks_are_trained() {
     assert!(said["tasks"].as_array().unwrap().iter().all(|task| task["words"][0].is_string()));
     refused(&cluster, &["tasks.parquet", "--out"]);
     refused(&[&cluster[..5], &["--names", "x", "--out", &lab.path("o.parquet")]].concat(), &["--names", "3"]);
+    let named = |names: &str, out: &str| {
+        let (out, wants) = (lab.path(out), lab.path("nowhere"));
+        let said = call(&[&cluster[..5], &["--names", names, "--out", &out]].concat());
+        assert!(said.code == Some(2) && !Path::new(&out).exists() && !Path::new(&wants).exists());
+        said.err
+    };
+    assert!(named("x,y,x", "o.parquet").contains("\"x\"; want 1 to 64 of letters"));
+    assert!(named("x,y,../z", "o.parquet").contains("\"../z\"; want"));
+    assert!(named("x,y,z", "nowhere/o.parquet").contains("nowhere: no such folder; make it"));
 
     let config = lab.write(
         "pool.toml",
@@ -55,4 +64,9 @@ fn a_pool_without_tasks_says_what_to_do() {
     );
     let wants = ["pool.toml", "pool.train", "row 1", "`task`", "ama data cluster"];
     refused(&["run", &config, "--out", &lab.path("run")], &wants);
+    // What is wrong with the file itself is said without that advice.
+    let missing = ["--set", "pool.train=none.parquet"];
+    let said =
+        refused(&[&["run", &config, "--out", &lab.path("run")], &missing[..]].concat(), &["none.parquet"]);
+    assert!(!said.err.contains("cluster"), "{}", said.err);
 }

@@ -52,6 +52,8 @@ pub mod tokenise;
 
 pub mod store;
 
+mod disk;
+
 mod order;
 
 pub mod sampler;

@@ -94,7 +94,7 @@ impl Keyed {
 }
 
 /// Stafford's 13th variant of MurmurHash3's 64-bit finaliser (Steele et al. 2014, SplitMix64).
-fn mix(mut z: u64) -> u64 {
+pub(crate) fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)

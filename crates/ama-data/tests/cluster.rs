@@ -93,6 +93,12 @@ fn the_written_column_is_taken_up() {
         assert_eq!(new.task.as_deref(), Some(name(at).as_str()));
     }
     assert_eq!(task_names(out.to_str().unwrap()).unwrap(), ["even", "odd"]);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = |file: &Path| fs::metadata(file).unwrap().permissions().mode();
+        assert_eq!(mode(&out), mode(&pooled), "the permissions of any other new file");
+    }
     let odd: Vec<Row> =
         RowReader::open(out.to_str().unwrap()).unwrap().only_task("odd").map(Result::unwrap).collect();
     assert_eq!(odd, after.into_iter().skip(1).step_by(2).collect::<Vec<_>>());

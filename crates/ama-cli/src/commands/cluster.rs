@@ -7,8 +7,10 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
+use crate::config::{NAME, is_name};
 use crate::console::Console;
 use crate::exit::bad_input;
+use crate::files;
 
 /// Options of `ama data cluster`.
 #[derive(Debug, Args)]
@@ -55,6 +57,18 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
     if !options.names.is_empty() && options.names.len() != options.k {
         let (names, k) = (options.names.len(), options.k);
         return Err(bad_input(format!("--names gives {names} names for --k {k} tasks; give one for each")));
+    }
+    for (at, name) in options.names.iter().enumerate() {
+        if !is_name(name) || options.names[..at].contains(name) {
+            return Err(bad_input(format!("--names: {name:?}; want {NAME}, each name once")));
+        }
+    }
+    let folder = files::folder_of(&options.out);
+    if !folder.is_dir() {
+        return Err(bad_input(format!(
+            "{}: no such folder; make it or choose another --out",
+            folder.display()
+        )));
     }
     let how = ClusterOptions { k: options.k, seed: options.seed, sample: options.sample, runs: options.runs };
     let proposal = propose(&options.file, &how)?;

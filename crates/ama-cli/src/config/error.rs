@@ -30,7 +30,7 @@ pub(crate) enum ConfigError {
         message: String,
     },
     /// Pooled training pairs that do not say which tasks there are.
-    #[error("{}: `pool.train`: {source}; `ama data cluster` writes a column `task` if there is none", path.display())]
+    #[error("{}: `pool.train`: {source}{}", path.display(), column_remedy(source))]
     Pool {
         /// The configuration file.
         path: PathBuf,
@@ -101,4 +101,14 @@ pub(crate) enum ConfigError {
         /// What is wrong with it and what to write.
         reason: String,
     },
+}
+
+/// What to do about a pooled row without a task; nothing about anything else.
+fn column_remedy(source: &ama_data::DataError) -> &'static str {
+    match source {
+        ama_data::DataError::Cell { column, .. } if column == "task" => {
+            "; `ama data cluster` writes such a column if there is none"
+        }
+        _ => "",
+    }
 }

@@ -116,8 +116,8 @@ pub(crate) const KEYS: &[Key] = keys! {
     "task" {
         "name", "letters, digits, - and _", "required", "unique; names folders, metrics and table columns";
         "train", "file, folder or glob", "required", "training pairs: Parquet, JSONL or Arrow IPC";
-        "valid", "file, folder or glob", "none", "validation pairs";
         "select", "text", "none", "use only rows whose column `task` says this (what [pool] writes for each task)";
+        "valid", "file, folder or glob", "none", "validation pairs";
         "test", "file, folder or glob", "none", "test pairs; columns `verifier` and `gold` (suite tasks) give the win rate";
         "limit", "pairs >= 1", "all", "use only the first so many training pairs";
         "eval_limit", "pairs >= 1", "all", "use only the first so many validation and test pairs";

@@ -24,6 +24,8 @@ pub(crate) use settings::{
     SpecialistNoise, Start, TaskSettings, Training, Warmup,
 };
 
+pub(crate) use validate::{NAME, is_name};
+
 use raw::{RawConfig, RawPool, RawTask};
 
 /// Reads, overrides, types and validates a configuration.

@@ -20,6 +20,15 @@ pub(super) struct Check<'a> {
     file: &'a Path,
 }
 
+/// What a task or a method may be called.
+pub(crate) const NAME: &str = "1 to 64 of letters, digits, `-` and `_`";
+
+/// Whether it is [`NAME`]: names become folders, keys and table columns.
+pub(crate) fn is_name(name: &str) -> bool {
+    let legal = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    (1..=64).contains(&name.len()) && name.chars().all(legal)
+}
+
 /// Checks everything and fills in what depends on something else.
 pub(crate) fn validate(file: &Path, mut raw: RawConfig) -> Result<Config> {
     let check = Check { file };
@@ -222,9 +231,8 @@ impl Check<'_> {
         let mut seen = BTreeSet::new();
         for name in names {
             let key = format!("{section}.{name}.name");
-            let legal = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-            if name.is_empty() || name.len() > 64 || !name.chars().all(legal) {
-                return Err(self.value(&key, format!("{name:?}"), "1 to 64 of letters, digits, `-` and `_`"));
+            if !is_name(name) {
+                return Err(self.value(&key, format!("{name:?}"), NAME));
             }
             if matches!((section, name), ("method", "base" | "specialists")) {
                 return Err(self.value(&key, name, "another name: the table has a row of this name already"));

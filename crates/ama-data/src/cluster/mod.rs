@@ -17,6 +17,7 @@ pub use write::write_tasks;
 use self::features::{BUCKETS, Counts, Idf};
 use self::words::Words;
 use crate::error::DataError;
+use crate::order::mix;
 use crate::reader::RowReader;
 
 /// Steps of one run of k-means; it ends earlier when nothing improves.
@@ -30,7 +31,7 @@ pub struct ClusterOptions {
     /// Everything random follows from it.
     pub seed: u64,
     /// About the most rows that the groups are found from, drawn at random; the others join the nearest group. Bounds
-    /// memory: 4 KiB a row.
+    /// memory: 8 KiB a row.
     pub sample: usize,
     /// Runs of k-means from different beginnings, of which the tightest is taken.
     pub runs: u32,
@@ -91,8 +92,12 @@ pub fn propose(path_or_glob: &str, options: &ClusterOptions) -> Result<Proposal,
     let idf = Idf::of(&counts);
     let sample: Vec<Vec<f64>> = counts.iter().map(|counts| idf.weigh(counts)).collect();
     drop(counts);
+    let matrix = DenseMatrix::from_2d_vec(&sample).map_err(|e| refuse(e.to_string()))?;
     let best = (0..options.runs.max(1))
-        .map(|run| Found::in_sample(&sample, options.k, options.seed.wrapping_add(u64::from(run))))
+        .map(|run| {
+            let seed = options.seed.wrapping_add(u64::from(run));
+            Found::in_sample(&sample, &matrix, options.k, seed)
+        })
         .collect::<Result<Vec<_>, _>>()
         .map_err(refuse)?
         .into_iter()
@@ -121,13 +126,10 @@ pub fn propose(path_or_glob: &str, options: &ClusterOptions) -> Result<Proposal,
 
 /// Whether a row is drawn into the sample. Draws are independent: rows that come in turns are not drawn in step.
 fn in_sample(row: usize, rows: usize, options: &ClusterOptions) -> bool {
-    // SplitMix64 (Steele et al. 2014).
-    let mut z =
-        (row as u64 ^ options.seed.rotate_left(32)).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    // SplitMix64 at a place of its stream (Steele et al. 2014).
+    let place = (row as u64 ^ options.seed.rotate_left(32)).wrapping_add(1);
     let share = options.sample as f64 / rows as f64;
-    ((z ^ (z >> 31)) as f64) < share * u64::MAX as f64 || share >= 1.0
+    (mix(place.wrapping_mul(0x9e37_79b9_7f4a_7c15)) as f64) < share * u64::MAX as f64 || share >= 1.0
 }
 
 /// What one run of k-means found in the sample.
@@ -141,12 +143,17 @@ struct Found {
 }
 
 impl Found {
-    fn in_sample(sample: &[Vec<f64>], k: usize, seed: u64) -> Result<Self, String> {
-        let matrix = DenseMatrix::from_2d_vec(&sample.to_vec()).map_err(|e| e.to_string())?;
+    /// `matrix` holds the rows of `sample`, as the library wants them.
+    fn in_sample(
+        sample: &[Vec<f64>],
+        matrix: &DenseMatrix<f64>,
+        k: usize,
+        seed: u64,
+    ) -> Result<Self, String> {
         let parameters = KMeansParameters { k, max_iter: MAX_STEPS, seed: Some(seed) };
         let fitted: KMeans<f64, usize, DenseMatrix<f64>, Vec<usize>> =
-            KMeans::fit(&matrix, parameters).map_err(|e| e.to_string())?;
-        let labels: Vec<usize> = fitted.predict(&matrix).map_err(|e| e.to_string())?;
+            KMeans::fit(matrix, parameters).map_err(|e| e.to_string())?;
+        let labels: Vec<usize> = fitted.predict(matrix).map_err(|e| e.to_string())?;
         let mut means = vec![vec![0.0; BUCKETS]; k];
         let mut sizes = vec![0_usize; k];
         for (row, &label) in sample.iter().zip(&labels) {

@@ -11,6 +11,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
+use crate::disk;
 use crate::error::DataError;
 use crate::reader::RowReader;
 use crate::row::{Row, RowContent};
@@ -25,11 +26,10 @@ const BATCH_ROWS: usize = 4096;
 /// # Errors
 /// As [`RowReader`]; the disk refuses.
 pub fn write_tasks(path_or_glob: &str, out: &Path, task: impl Fn(usize) -> String) -> Result<(), DataError> {
-    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let file = tempfile::NamedTempFile::new_in(folder).map_err(DataError::io(out, "create"))?;
+    let file = disk::temporary_beside(out)?;
     write_rows(RowReader::open(path_or_glob)?, file.as_file(), out, task)?;
     file.as_file().sync_all().map_err(DataError::io(out, "sync"))?;
-    file.persist(out).map_err(|e| DataError::io(out, "rename to")(e.error))?;
+    disk::persist(file, out)?;
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::TokenStore;
 use super::format::{ENTRY_LEN, Entry, HEADER_LEN, Header};
+use crate::disk;
 use crate::error::DataError;
 use crate::id::PairId;
 use crate::row::Row;
@@ -112,7 +113,6 @@ pub(super) fn build(
 
 struct Writer<'a> {
     path: &'a Path,
-    folder: PathBuf,
     options: TokeniseOptions,
     tokenizer: [u8; 32],
     data: BufWriter<tempfile::NamedTempFile>,
@@ -130,27 +130,13 @@ struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     fn new(path: &'a Path, tokenizer: &PairTokenizer, options: &TokeniseOptions) -> Result<Self, DataError> {
-        let folder = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
-            _ => PathBuf::from("."),
-        };
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".ama-data-").suffix(".tmp");
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            // Less what the umask takes away: the store gets the permissions of any other new file.
-            builder.permissions(std::fs::Permissions::from_mode(0o666));
-        }
-        let data =
-            builder.tempfile_in(&folder).map_err(DataError::io(path, "create a temporary file beside"))?;
-        let index =
-            tempfile::tempfile_in(&folder).map_err(DataError::io(path, "create a temporary file beside"))?;
+        let data = disk::temporary_beside(path)?;
+        let index = tempfile::tempfile_in(disk::folder_of(path))
+            .map_err(DataError::io(path, "create a temporary file beside"))?;
         let mut data = BufWriter::with_capacity(1 << 20, data);
         data.write_all(&[0; HEADER_LEN]).map_err(DataError::io(path, "write"))?;
         Ok(Self {
             path,
-            folder,
             options: *options,
             tokenizer: tokenizer.fingerprint(),
             data,
@@ -230,16 +216,12 @@ impl<'a> Writer<'a> {
                 max_length: self.options.max_length,
             });
         };
-        let (path, folder) = (self.path, self.folder.clone());
+        let path = self.path;
         self.report.prompt = self.prompt.lengths(self.report.kept);
         self.report.chosen = self.chosen.lengths(self.report.kept);
         self.report.rejected = self.rejected.lengths(self.report.kept);
         let (file, report) = self.complete(completions as u32).map_err(DataError::io(path, "write"))?;
-        let handle = file.persist(path).map_err(|e| DataError::io(path, "write")(e.error))?;
-        #[cfg(unix)]
-        File::open(&folder).and_then(|folder| folder.sync_all()).map_err(DataError::io(&folder, "sync"))?;
-        #[cfg(not(unix))]
-        let _ = folder;
+        let handle = disk::persist(file, path)?;
         // From the handle, not the path: another process may have put its own store there by now.
         Ok((TokenStore::from_file(handle, path)?, report))
     }
