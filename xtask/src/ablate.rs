@@ -3,15 +3,14 @@
 //! What can share specialists does (`datasets/ablate.toml`); approximate specialists, trained for a share of their steps,
 //! are runs of their own on the same base model (`datasets/ablate-specialists.toml`).
 
-use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
 
 use crate::experiment::runs::{self, Outcome};
-use crate::experiment::suite::{Size, Suite};
+use crate::experiment::suite::Size;
 use crate::experiment::table::{METRICS, seeds, table};
 use crate::{pipeline, shell};
 
@@ -42,30 +41,29 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     pipeline::build()?;
     let out = shell::root().join(&options.out);
-    let suite = Suite::open(None, &out)?;
     let outcomes = runs::side_by_side(options.jobs, &options.seeds, |&seed| {
-        one(&suite, seed, options.tokens, &out.join(format!("seed-{seed}")))
+        one(seed, options.tokens, &out.join(format!("seed-{seed}")))
     })?;
     let text = markdown(&outcomes.concat(), options.tokens);
     let file = out.join("results.md");
-    fs::write(&file, &text).with_context(|| format!("cannot write {}", file.display()))?;
+    shell::write_whole(&file, &text)?;
     shell::say(&format!("{text}\ntables in {}", file.display()));
     Ok(())
 }
 
 /// Every ablation with one seed.
-fn one(suite: &Suite, seed: u64, tokens: u64, home: &Path) -> Result<Vec<Outcome>> {
+fn one(seed: u64, tokens: u64, home: &Path) -> Result<Vec<Outcome>> {
     let sets =
         [format!("seed={seed}"), format!("generalist.tokens={tokens}"), format!("generalist.seeds=[{seed}]")];
-    let full = home.join("full");
-    runs::run(&suite.config("ablate.toml"), &full, &sets)?;
+    let (datasets, full) = (shell::root().join("datasets"), home.join("full"));
+    runs::run(&datasets.join("ablate.toml"), &full, &sets)?;
     let mut outcomes = runs::read(&full, Size::B, tokens, seed)?;
     for ratio in LENGTH_RATIOS {
         let folder = home.join(format!("specialists-{ratio}"));
         runs::share(&["run.json", "base"], &full, &folder)?;
         let mut sets = sets.to_vec();
         sets.push(format!("specialist.length_ratio={ratio}"));
-        runs::run(&suite.config("ablate-specialists.toml"), &folder, &sets)?;
+        runs::run(&datasets.join("ablate-specialists.toml"), &folder, &sets)?;
         let trained = runs::read(&folder, Size::B, tokens, seed)?;
         outcomes.extend(trained.into_iter().filter(|outcome| outcome.method != "base").map(|outcome| {
             let method = format!("{}, specialists {}%", outcome.method, 100.0 * ratio);

@@ -45,9 +45,18 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
     /// Folder of all runs and of results.md; finished runs in it are kept [default: runs/experiment, with the suite's
-    /// seed appended if one is given]
+    /// seed and the learning rate appended where they are given]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+}
+
+impl Options {
+    /// A folder of its own for everything that changes all runs.
+    fn default_out(&self) -> PathBuf {
+        let suite = self.suite_seed.map_or_else(String::new, |seed| format!("-suite-{seed}"));
+        let rate = self.lr.map_or_else(String::new, |rate| format!("-lr-{rate:e}"));
+        PathBuf::from("runs").join(format!("experiment{suite}{rate}"))
+    }
 }
 
 /// Runs what is missing and writes the tables.
@@ -56,12 +65,7 @@ pub(crate) struct Options {
 /// A build or a run failed, or a folder could not be written.
 pub(crate) fn run(options: &Options) -> Result<()> {
     pipeline::build()?;
-    let out = shell::root().join(options.out.clone().unwrap_or_else(|| {
-        PathBuf::from("runs").join(match options.suite_seed {
-            None => "experiment".to_owned(),
-            Some(seed) => format!("experiment-suite-{seed}"),
-        })
-    }));
+    let out = shell::root().join(options.out.clone().unwrap_or_else(|| options.default_out()));
     let suite = Suite::open(options.suite_seed, &out)?;
     let home = |size: Size| out.join(format!("size-{}", size.name()));
     let mut pieces = Vec::new();
@@ -70,13 +74,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let home = home(size);
         fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
         let rates = match options.lr {
-            Some(rate) => Rates::from([(choice::EVERY_METHOD.into(), rate)]),
-            None => {
-                let rates = choice::learning_rates(&suite, size, &home, options.jobs)?;
-                choices += &choice::markdown(size, &home)?;
-                rates
-            }
+            Some(rate) => Rates::Same(rate),
+            None => Rates::choose(&suite, size, &home, options.jobs)?,
         };
+        choices += &rates.markdown(size);
         pieces.extend(options.seeds.iter().map(|&seed| (size, seed, rates.clone())));
     }
     let outcomes = runs::side_by_side(options.jobs, &pieces, |(size, seed, rates)| {
@@ -87,7 +88,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     });
     let text = how + &table::markdown(&outcomes.concat()) + &choices;
     let file = out.join("results.md");
-    fs::write(&file, &text).with_context(|| format!("cannot write {}", file.display()))?;
+    shell::write_whole(&file, &text)?;
     shell::say(&format!("{text}\ntables in {}", file.display()));
     Ok(())
 }
@@ -113,10 +114,7 @@ fn one(
             format!("generalist.tokens={tokens}"),
             format!("generalist.seeds=[{seed}]"),
         ];
-        sets.extend(rates.iter().map(|(method, rate)| match method.as_str() {
-            choice::EVERY_METHOD => format!("generalist.lr={rate:?}"),
-            method => format!("method.{method}.lr={rate:?}"),
-        }));
+        sets.extend(rates.sets());
         runs::run(&suite.methods(size), &folder, &sets)?;
         // Base and specialists are the same for every budget.
         let read = runs::read(&folder, size, tokens, seed)?;

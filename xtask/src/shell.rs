@@ -18,6 +18,18 @@ pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |folder| root().join(folder))
 }
 
+/// Writes a file under another name beside it and renames: it is there whole or not at all, even if we are killed.
+///
+/// # Errors
+/// The folder or the disk refuses, with the path.
+pub(crate) fn write_whole(path: &Path, text: &str) -> Result<()> {
+    let context = || format!("cannot write {}", path.display());
+    let temporary = path.with_extension("new");
+    let mut file = std::fs::File::create(&temporary).with_context(context)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(context)?;
+    std::fs::rename(&temporary, path).with_context(context)
+}
+
 /// Writes one line to stderr; a closed stderr is not an error.
 pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");

@@ -12,43 +12,78 @@ use serde_json::{Value, json};
 use super::runs::{self, FIRST_STAGE, Outcome};
 use super::suite::{Size, Suite};
 use super::table::{AVERAGE, METRICS};
+use crate::shell;
 
-/// What is tried. The middle is the suite's default.
+/// What is tried; 6e-4 is the suite's default.
 const RATES: [f64; 4] = [3e-4, 6e-4, 1.2e-3, 2.4e-3];
 /// Seeds of whole experiments, none of them a default seed of the comparison.
 const SEEDS: [u64; 2] = [101, 102];
 const TOKENS: u64 = 96_000;
 
-/// Stands for all methods in [`Rates`]; no method can have this name.
-pub(crate) const EVERY_METHOD: &str = "*";
+/// The learning rates of a comparison.
+#[derive(Debug, Clone)]
+pub(super) enum Rates {
+    /// One for all methods.
+    Same(f64),
+    /// Each method's own, with what was tried for it: method to `chosen` and `tried`.
+    Chosen(serde_json::Map<String, Value>),
+}
 
-/// Methods with their learning rates.
-pub(crate) type Rates = BTreeMap<String, f64>;
-
-/// The rate of each method with the best average win rate on validation pairs, at [`TOKENS`]; the same for all budgets.
-/// `learning-rates.json` in `home` holds what was tried and spares a second search.
-///
-/// # Errors
-/// A run failed, or a file could not be read or written.
-pub(crate) fn learning_rates(
-    suite: &Suite,
-    size: Size,
-    home: &Path,
-    jobs: Option<NonZeroUsize>,
-) -> Result<Rates> {
-    let record = home.join("learning-rates.json");
-    let context = || format!("cannot read {}", record.display());
-    if !record.exists() {
+impl Rates {
+    /// The rate of each method with the best average win rate on validation pairs, at [`TOKENS`]; the same for all
+    /// budgets. `learning-rates.json` in `home` holds what was tried and spares a second search.
+    ///
+    /// # Errors
+    /// A run failed, or a file could not be read or written.
+    pub(super) fn choose(suite: &Suite, size: Size, home: &Path, jobs: Option<NonZeroUsize>) -> Result<Self> {
+        let record = home.join("learning-rates.json");
+        if let Ok(text) = fs::read_to_string(&record) {
+            let tried = serde_json::from_str(&text);
+            return tried
+                .map(Self::Chosen)
+                .with_context(|| format!("{} is no JSON object", record.display()));
+        }
         let outcomes = runs::side_by_side(jobs, &SEEDS, |&seed| try_all(suite, size, home, seed))?;
         let tried = mean_win_rates(&outcomes.concat());
-        fs::write(&record, serde_json::to_string_pretty(&tried)?)
-            .with_context(|| format!("cannot write {}", record.display()))?;
+        shell::write_whole(&record, &serde_json::to_string_pretty(&tried)?)?;
+        Ok(Self::Chosen(tried))
     }
-    let tried: Value =
-        serde_json::from_str(&fs::read_to_string(&record).with_context(context)?).with_context(context)?;
-    let methods = tried.as_object().with_context(context)?;
-    let rate = |(method, tried): (&String, &Value)| Some((method.clone(), tried["chosen"].as_f64()?));
-    methods.iter().map(rate).collect::<Option<Rates>>().with_context(context)
+
+    /// `--set` of `ama run` for these rates.
+    pub(super) fn sets(&self) -> Vec<String> {
+        match self {
+            Self::Same(rate) => vec![format!("generalist.lr={rate:?}")],
+            Self::Chosen(methods) => methods
+                .iter()
+                .map(|(method, tried)| format!("method.{method}.lr={}", tried["chosen"]))
+                .collect(),
+        }
+    }
+
+    /// What was tried, as Markdown; the chosen one in bold.
+    pub(super) fn markdown(&self, size: Size) -> String {
+        let Self::Chosen(methods) = self else { return String::new() };
+        let mut text = format!(
+            "### Size set {}: learning rates tried\n\nAverage win rate on validation pairs, %, at {TOKENS} tokens, mean \
+             over experiments of seeds {SEEDS:?}; the best is used for every budget.\n\n| method |",
+            size.name()
+        );
+        for rate in RATES {
+            let _ = write!(text, " {rate:e} |");
+        }
+        let _ = writeln!(text, "\n|---|{}", "---|".repeat(RATES.len()));
+        for (method, tried) in methods {
+            let _ = write!(text, "| {method} |");
+            for one in tried["tried"].as_array().into_iter().flatten() {
+                let value = one["valid_win_rate_percent"].as_f64().unwrap_or(f64::NAN);
+                let mark = if one["lr"] == tried["chosen"] { "**" } else { "" };
+                let _ = write!(text, " {mark}{value:.1}{mark} |");
+            }
+            text.push('\n');
+        }
+        text.push('\n');
+        text
+    }
 }
 
 /// All methods at every rate, with one seed.
@@ -76,7 +111,7 @@ fn try_all(suite: &Suite, size: Size, home: &Path, seed: u64) -> Result<Vec<(f64
 }
 
 /// Method to the average win rate at each rate (mean over seeds, percent) and the rate with the highest.
-fn mean_win_rates(outcomes: &[(f64, Outcome)]) -> Value {
+fn mean_win_rates(outcomes: &[(f64, Outcome)]) -> serde_json::Map<String, Value> {
     let mut rates: BTreeMap<&str, Vec<Vec<f64>>> = BTreeMap::new();
     for (rate, outcome) in outcomes {
         let of_method =
@@ -96,38 +131,7 @@ fn mean_win_rates(outcomes: &[(f64, Outcome)]) -> Value {
             .collect();
         (method.to_owned(), json!({ "chosen": RATES[best], "tried": tried }))
     };
-    rates.into_iter().map(entry).collect::<serde_json::Map<_, _>>().into()
-}
-
-/// What was tried, as Markdown; the chosen one in bold.
-///
-/// # Errors
-/// The record could not be read.
-pub(crate) fn markdown(size: Size, home: &Path) -> Result<String> {
-    let record = home.join("learning-rates.json");
-    let text = fs::read_to_string(&record).with_context(|| format!("cannot read {}", record.display()))?;
-    let tried: Value =
-        serde_json::from_str(&text).with_context(|| format!("{} is no JSON", record.display()))?;
-    let mut text = format!(
-        "### Size set {}: learning rates tried\n\nAverage win rate on validation pairs, %, at {TOKENS} tokens, mean over \
-         experiments of seeds {SEEDS:?}; the best is used for every budget.\n\n| method |",
-        size.name()
-    );
-    for rate in RATES {
-        let _ = write!(text, " {rate:e} |");
-    }
-    let _ = writeln!(text, "\n|---|{}", "---|".repeat(RATES.len()));
-    for (method, tried) in tried.as_object().into_iter().flatten() {
-        let _ = write!(text, "| {method} |");
-        for one in tried["tried"].as_array().into_iter().flatten() {
-            let value = one["valid_win_rate_percent"].as_f64().unwrap_or(f64::NAN);
-            let mark = if one["lr"] == tried["chosen"] { "**" } else { "" };
-            let _ = write!(text, " {mark}{value:.1}{mark} |");
-        }
-        text.push('\n');
-    }
-    text.push('\n');
-    Ok(text)
+    rates.into_iter().map(entry).collect()
 }
 
 #[cfg(test)]
@@ -153,5 +157,9 @@ mod tests {
         assert_eq!(chosen["pooled"]["chosen"], 6e-4);
         let tried = chosen["pooled"]["tried"][0]["valid_win_rate_percent"].as_f64().unwrap();
         assert!((tried - 70.0).abs() < 1e-9);
+        let rates = Rates::Chosen(chosen);
+        assert_eq!(rates.sets(), ["method.pooled.lr=0.0006"]);
+        assert!(rates.markdown(Size::B).contains("| pooled | 70.0 | **80.0** | 10.0 | 20.0 |"));
+        assert_eq!(Rates::Same(6e-4).sets(), ["generalist.lr=0.0006"]);
     }
 }

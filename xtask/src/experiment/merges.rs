@@ -65,7 +65,7 @@ fn choose(suite: &Suite, run: &Path, home: &Path, candidates: &Candidates, seed:
     let model = merge(run, home, candidates.method, &flags)?;
     let chosen =
         json!({ "chosen": flags, "tried": tried, "test": evaluate(suite, run, &model, "test", home)? });
-    fs::write(&record, chosen.to_string()).with_context(|| format!("cannot write {}", record.display()))?;
+    shell::write_whole(&record, &chosen.to_string())?;
     Ok(chosen)
 }
 

@@ -13,14 +13,7 @@ use crate::shell;
 pub(crate) const TASKS: [&str; 3] = ["helpful", "harmless", "reasoning"];
 
 /// Configurations that an experiment is made of; they stand beside the folder `suite`.
-const CONFIGS: [&str; 6] = [
-    "default.toml",
-    "size-a.toml",
-    "experiment.toml",
-    "experiment-size-a.toml",
-    "ablate.toml",
-    "ablate-specialists.toml",
-];
+const CONFIGS: [&str; 4] = ["default.toml", "size-a.toml", "experiment.toml", "experiment-size-a.toml"];
 
 /// A size set: how many pairs of each task there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -76,11 +69,6 @@ impl Suite {
             Size::A => "experiment-size-a.toml",
             Size::B => "experiment.toml",
         })
-    }
-
-    /// A configuration by its name.
-    pub(crate) fn config(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
     }
 
     /// Held-out pairs: `split` is `valid` or `test`.

@@ -45,6 +45,10 @@ pub(crate) fn model(seed: u64) -> Llama {
     Llama::random(&config(), seed, Init::Scaled).unwrap()
 }
 
+fn row_of(row: usize, content: RowContent) -> Row {
+    Row { source: Arc::from(Path::new("memory")), row: row as u64 + 1, content, check: None, task: None }
+}
+
 /// A task whose chosen completions use low words and whose rejected ones use high words.
 pub(crate) fn pairs(folder: &Path, name: &str, rows: usize, seed: u64) -> TokenStore {
     let tok = tokenizer(folder);
@@ -60,13 +64,7 @@ pub(crate) fn pairs(folder: &Path, name: &str, rows: usize, seed: u64) -> TokenS
             chosen.push(0);
             rejected.push(0);
             let content = RowContent::Ids { prompt, chosen, rejected };
-            Ok(Row {
-                source: Arc::from(Path::new("memory")),
-                row: row as u64 + 1,
-                content,
-                check: None,
-                task: None,
-            })
+            Ok(row_of(row, content))
         })
         .collect();
     let options = TokeniseOptions { max_length: Some(64) };
@@ -84,13 +82,7 @@ pub(crate) fn completions(folder: &Path, rows: usize, seed: u64) -> TokenStore {
                 (0..2 + row % 4).map(|_| format!("w{}", 2 + rng.next_u32() % (VOCAB - 2))).collect();
             let content =
                 RowContent::Completion { prompt: words.join(" "), completion: format!(" {} w0", words[0]) };
-            Ok(Row {
-                source: Arc::from(Path::new("memory")),
-                row: row as u64 + 1,
-                content,
-                check: None,
-                task: None,
-            })
+            Ok(row_of(row, content))
         })
         .collect();
     let path = folder.join("completions.tokens");
