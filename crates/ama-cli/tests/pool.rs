@@ -60,10 +60,12 @@ fn a_pool_without_tasks_says_what_to_do() {
     lab.write("pairs.jsonl", r#"{"prompt": "a", "chosen": "b", "rejected": "c"}"#);
     let config = lab.write(
         "pool.toml",
-        "[model]\npath = \"model\"\n[pool]\ntrain = \"pairs.jsonl\"\n[[method]]\nname = \"ama-s\"\n",
+        "[model]\npath = \"model\"\n[pool]\ntrain = \"pairs.jsonl\"\ntest = \"pairs.jsonl\"\n[[method]]\nname = \"ama-s\"\n",
     );
     let wants = ["pool.toml", "pool.train", "row 1", "`task`", "ama data cluster"];
     refused(&["run", &config, "--out", &lab.path("run")], &wants);
+    let valid = ["run", &config, "--out", &lab.path("run"), "--set", "eval.split=valid"];
+    refused(&valid, &["missing key `pool.valid`", "eval.split"]);
     // What is wrong with the file itself is said without that advice.
     let missing = ["--set", "pool.train=none.parquet"];
     let said =

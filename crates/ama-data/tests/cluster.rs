@@ -144,4 +144,7 @@ fn what_cannot_be_grouped() {
         assert!(matches!(error, DataError::Cluster { .. }));
         assert!(error.to_string().contains("want 2 to 5"), "{error}");
     }
+    let few = ClusterOptions { sample: 0, ..ClusterOptions::new(3) };
+    let error = propose(file.to_str().unwrap(), &few).unwrap_err().to_string();
+    assert!(error.contains("a sample of 0 rows for k = 3"), "{error}");
 }

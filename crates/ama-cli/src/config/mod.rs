@@ -26,7 +26,7 @@ pub(crate) use settings::{
 
 pub(crate) use validate::{NAME, is_name};
 
-use raw::{RawConfig, RawPool, RawTask};
+use raw::{RawConfig, RawEval, RawPool, RawTask};
 
 /// Reads, overrides, types and validates a configuration.
 ///
@@ -39,6 +39,7 @@ pub(crate) fn load(path: &Path, sets: &[String]) -> Result<Config, ConfigError> 
 
 /// Turns the table into typed sections.
 fn type_table(path: &Path, mut table: Table) -> Result<RawConfig, ConfigError> {
+    let eval: RawEval = optional(path, &mut table, "eval")?.unwrap_or_default();
     let config = RawConfig {
         seed: optional(path, &mut table, "seed")?.unwrap_or(0),
         model: optional(path, &mut table, "model")?,
@@ -47,8 +48,8 @@ fn type_table(path: &Path, mut table: Table) -> Result<RawConfig, ConfigError> {
         data: optional(path, &mut table, "data")?.unwrap_or_default(),
         specialist: optional(path, &mut table, "specialist")?.unwrap_or_default(),
         generalist: optional(path, &mut table, "generalist")?.unwrap_or_default(),
-        eval: optional(path, &mut table, "eval")?.unwrap_or_default(),
-        task: tasks(path, &mut table)?,
+        task: tasks(path, &mut table, &eval.split)?,
+        eval,
         method: list(path, &mut table, "method")?,
     };
     if let Some((key, _)) = table.into_iter().next() {
@@ -60,9 +61,16 @@ fn type_table(path: &Path, mut table: Table) -> Result<RawConfig, ConfigError> {
 }
 
 /// The tasks of `[[task]]`, then those of `[pool]` in the order in which the training file names them.
-fn tasks(path: &Path, table: &mut Table) -> Result<Vec<RawTask>, ConfigError> {
+fn tasks(path: &Path, table: &mut Table, split: &str) -> Result<Vec<RawTask>, ConfigError> {
     let mut tasks: Vec<RawTask> = list(path, table, "task")?;
     if let Some(pool) = optional::<RawPool>(path, table, "pool")? {
+        if (split == "test" && pool.test.is_none()) || (split == "valid" && pool.valid.is_none()) {
+            return Err(ConfigError::MissingKey {
+                path: path.to_path_buf(),
+                key: format!("pool.{split}"),
+                remedy: validate::NEEDS_SPLIT.into(),
+            });
+        }
         let names = ama_data::task_names(&pool.train)
             .map_err(|source| ConfigError::Pool { path: path.to_path_buf(), source: Box::new(source) })?;
         tasks.extend(names.into_iter().map(|name| RawTask {

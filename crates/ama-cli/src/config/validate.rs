@@ -20,6 +20,9 @@ pub(super) struct Check<'a> {
     file: &'a Path,
 }
 
+/// What to do about a missing evaluation split.
+pub(super) const NEEDS_SPLIT: &str = "the evaluation needs it; name a file, or choose another eval.split";
+
 /// What a task or a method may be called.
 pub(crate) const NAME: &str = "1 to 64 of letters, digits, `-` and `_`";
 
@@ -331,9 +334,7 @@ impl Check<'_> {
             }
         }
         let eval = if split == "test" { &task.test } else { &task.valid };
-        let eval = eval.as_ref().ok_or_else(|| {
-            self.missing(&key(split), "the evaluation needs it; name a file, or choose another eval.split")
-        })?;
+        let eval = eval.as_ref().ok_or_else(|| self.missing(&key(split), NEEDS_SPLIT))?;
         let own = task.specialist.clone().unwrap_or_default().over(shared);
         Ok(TaskSettings {
             name: task.name.clone(),

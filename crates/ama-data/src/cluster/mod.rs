@@ -31,7 +31,7 @@ pub struct ClusterOptions {
     /// Everything random follows from it.
     pub seed: u64,
     /// About the most rows that the groups are found from, drawn at random; the others join the nearest group. Bounds
-    /// memory: 8 KiB a row.
+    /// memory: some 30 KiB a row, most of it the tree in which `smartcore` looks for neighbours.
     pub sample: usize,
     /// Runs of k-means from different beginnings, of which the tightest is taken.
     pub runs: u32,
@@ -72,6 +72,12 @@ pub struct Proposal {
 /// As [`RowReader`]; fewer rows than groups, or fewer than 2 groups ([`DataError::Cluster`]).
 pub fn propose(path_or_glob: &str, options: &ClusterOptions) -> Result<Proposal, DataError> {
     let refuse = |message: String| DataError::Cluster { pattern: path_or_glob.to_owned(), message };
+    if options.sample < options.k {
+        return Err(refuse(format!(
+            "a sample of {} rows for k = {}; want at least k",
+            options.sample, options.k
+        )));
+    }
     let mut rows = 0_usize;
     for row in RowReader::open(path_or_glob)? {
         row?;
