@@ -1,2 +1,5 @@
-//! Criterion benchmarks (`benches/`), our side of the kernel rows of `cargo xtask bench` (`src/bin/kernels.rs`), and the
-//! peers (`peers/`).
+//! Criterion benchmarks (`benches/`), our side of the kernel rows of `cargo xtask bench` (`src/bin/kernels.rs`), the
+//! peers (`peers/`), and what is measured on an NVIDIA GPU (`device`, feature `cuda`).
+
+#[cfg(feature = "cuda")]
+pub mod device;

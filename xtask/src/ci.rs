@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use crate::cuda_check;
+use crate::device;
 use crate::shell::{self, cargo};
 
 /// What to leave out.
@@ -17,7 +18,7 @@ pub(crate) struct Options {
     /// Leave out the quick pipeline
     #[arg(long)]
     no_pipeline: bool,
-    /// Leave out `cuda-check`, the CUDA kernels on emulator, assembler and stand-in driver
+    /// Leave out `cuda-check`, the CUDA kernels on emulator, assembler and stand-in driver, and the device kit's rehearsal
     #[arg(long)]
     no_cuda: bool,
 }
@@ -95,6 +96,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let stage = Instant::now();
         cuda_check::run(&cuda_check::Options::all()).context("ci: cuda-check failed")?;
         timings.push(("cuda-check", stage.elapsed()));
+        shell::say("=== ci: device rehearsal");
+        let stage = Instant::now();
+        device::rehearse().context("ci: device rehearsal failed")?;
+        timings.push(("device rehearsal", stage.elapsed()));
     }
     for (name, took) in timings {
         shell::say(&format!("ci: {name:<18} {:>7.1} s", took.as_secs_f64()));

@@ -105,6 +105,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Library path on which the stand-in is the driver and NVRTC from PyPI compiles, or why that cannot be had here.
+///
+/// # Errors
+/// The stand-in does not compile, or `pip` failed although it reached the registry.
+pub(crate) fn standin_library_path() -> Result<std::result::Result<String, String>> {
+    rungs::standin_library_path(&Tools::find()?, true)
+}
+
 /// The lines as a Markdown table.
 fn table(lines: &[Line]) -> String {
     let mut out = String::from("\n| rung | what | tests | result | seconds |\n|---|---|---|---|---|\n");

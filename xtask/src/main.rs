@@ -5,11 +5,13 @@
 #![forbid(unsafe_code)]
 
 mod ablate;
+mod artifacts;
 mod bench;
 mod ci;
 mod convergence;
 mod cuda_check;
 mod datasets;
+mod device;
 mod experiment;
 mod pipeline;
 mod shell;
@@ -39,6 +41,8 @@ enum Task {
     Bench(bench::Options),
     /// The CUDA kernels as far as a machine without a GPU can prove them, rung by rung, as a table
     CudaCheck(cuda_check::Options),
+    /// The kit for a machine with an NVIDIA GPU: bundle what travels there, rehearse it here, report what came back
+    Device(device::Options),
     /// Play the convex games of the convergence guarantee and draw duality gap against steps into docs/
     Convergence(convergence::Options),
     /// Check the layout rules: arrows between crates, file sizes, READMEs, examples, CHANGELOG
@@ -55,6 +59,7 @@ fn main() -> ExitCode {
         Task::Ablate(options) => ablate::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::CudaCheck(options) => cuda_check::run(&options),
+        Task::Device(options) => device::run(&options),
         Task::Convergence(options) => convergence::run(&options),
         Task::Tidy => ci::tidy(),
         Task::Ci(options) => ci::run(&options),

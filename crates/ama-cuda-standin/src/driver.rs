@@ -471,6 +471,8 @@ fn elapsed(s: &State, milliseconds: Out<f32>, start: Handle, end: Handle) -> Res
 }
 
 fn load(s: &mut State, module: Out<Handle>, text: &str) -> Result<(), Code> {
+    let replaced = s.settings.replace.as_ref().map(|(from, to)| text.replace(from, to));
+    let text = replaced.as_deref().unwrap_or(text);
     let loaded = Module::load(text, &mut s.memory, s.settings.accepts).map_err(|wrong| {
         s.problem(&format!("module: {wrong}"));
         match wrong {

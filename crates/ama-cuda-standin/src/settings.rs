@@ -38,6 +38,8 @@ pub struct Settings {
     pub memory_pools: bool,
     /// `STANDIN_DRY_RUN`: check launches, execute nothing.
     pub dry_run: bool,
+    /// `STANDIN_REPLACE`: `from=>to`, in the text of every module before it is read. A seeded fault.
+    pub replace: Option<(String, String)>,
     /// `STANDIN_SEED`, `STANDIN_ULP`, `STANDIN_MAX_INSTRUCTIONS`.
     pub rules: Rules,
 }
@@ -54,6 +56,7 @@ impl Default for Settings {
             devices: 1,
             memory_pools: true,
             dry_run: false,
+            replace: None,
             rules: Rules::default(),
         }
     }
@@ -89,6 +92,11 @@ impl Settings {
         settings.devices = number("STANDIN_DEVICES", 1)?.min(1) as u32;
         settings.memory_pools = number("STANDIN_ASYNC_ALLOC", 1)? != 0;
         settings.dry_run = number("STANDIN_DRY_RUN", 0)? != 0;
+        if let Some(text) = lookup("STANDIN_REPLACE") {
+            let parts = text.split_once("=>").filter(|(from, _)| !from.is_empty());
+            let (from, to) = parts.ok_or_else(|| format!("STANDIN_REPLACE={text}: want from=>to"))?;
+            settings.replace = Some((from.to_owned(), to.to_owned()));
+        }
         settings.rules.seed = number("STANDIN_SEED", 0)?;
         settings.rules.approx =
             Approx { ulp: number("STANDIN_ULP", 0)?.min(1 << 20) as u32, seed: settings.rules.seed };
@@ -128,14 +136,17 @@ mod tests {
             ("STANDIN_MEM_BYTES", "1024"),
             ("STANDIN_ULP", "2"),
             ("STANDIN_SEED", "9"),
+            ("STANDIN_REPLACE", "mul.f64=>add.f64"),
         ])
         .expect("legal");
         assert_eq!(settings.memory, 1024);
+        assert_eq!(settings.replace, Some(("mul.f64".into(), "add.f64".into())));
         assert_eq!(settings.rules.approx, Approx { ulp: 2, seed: 9 });
         assert_eq!(settings.fail[0], Failure { call: "cuMemAllocAsync".into(), code: 2, nth: None });
         assert_eq!(settings.fail[1], Failure { call: "cuLaunchKernel".into(), code: 700, nth: Some(3) });
         assert_eq!(read(&[]), Ok(Settings::default()));
         assert!(read(&[("STANDIN_CC", "ninety")]).is_err());
         assert!(read(&[("STANDIN_FAIL", "cuInit")]).is_err());
+        assert!(read(&[("STANDIN_REPLACE", "=>add.f64")]).is_err());
     }
 }

@@ -182,12 +182,20 @@ fn standin(tools: &Tools) -> Result<Outcome> {
 
 /// Environment in which the stand-in is the driver, with the newest or the oldest NVRTC.
 pub(super) fn on_driver(tools: &Tools, newest: bool) -> Result<std::result::Result<Environment, String>> {
+    Ok(standin_library_path(tools, newest)?.map(|path| vec![("LD_LIBRARY_PATH", path)]))
+}
+
+/// Folders of the stand-in, as driver and as cuBLASLt, and of the newest or the oldest NVRTC.
+pub(super) fn standin_library_path(
+    tools: &Tools,
+    newest: bool,
+) -> Result<std::result::Result<String, String>> {
     let wheels = match tools.wheels()? {
         Ok(wheels) => wheels,
         Err(reason) => return Ok(Err(reason.clone())),
     };
     let nvrtc = if newest { &wheels.newest } else { &wheels.oldest };
-    Ok(Ok(vec![("LD_LIBRARY_PATH", format!("{}:{}", tools.standin()?.display(), nvrtc.display()))]))
+    Ok(Ok(format!("{}:{}", tools.standin()?.display(), nvrtc.display())))
 }
 
 fn on_standin(tools: &Tools) -> Result<Outcome> {

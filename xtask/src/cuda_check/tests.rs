@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, bail};
-use serde_json::Value;
+use anyhow::{Context as _, Result, anyhow};
 
-use crate::shell::{self, cargo};
+use crate::artifacts::{self, Artifact, Kind};
 
 /// An integration test, compiled.
 #[derive(Debug, Clone)]
@@ -32,38 +31,11 @@ pub(super) enum Verdict {
 /// # Errors
 /// They do not compile.
 pub(super) fn build(root: &Path, arguments: &[&str]) -> Result<BTreeMap<String, TestBinary>> {
-    let mut command =
-        cargo(&["test", "--no-run", "--tests", "--message-format=json-render-diagnostics", "--quiet"]);
-    command.args(arguments).current_dir(root).stdout(Stdio::piped());
-    shell::say(&format!("$ cargo test --no-run {}", arguments.join(" ")));
-    // The mutant of rung 7 shares the folder with everything else.
-    command.env("CARGO_TARGET_DIR", shell::target());
-    let output = command.output().context("cannot start cargo")?;
-    if !output.status.success() {
-        bail!(
-            "cargo test --no-run {} failed:\n{}",
-            arguments.join(" "),
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-    let mut found = BTreeMap::new();
-    for line in String::from_utf8_lossy(&output.stdout).lines() {
-        let Ok(message) = serde_json::from_str::<Value>(line) else { continue };
-        let is_test =
-            message["target"]["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|k| k == "test"));
-        let (Some(executable), Some(name), Some(manifest)) = (
-            message["executable"].as_str(),
-            message["target"]["name"].as_str(),
-            message["manifest_path"].as_str(),
-        ) else {
-            continue;
-        };
-        if is_test {
-            let package = Path::new(manifest).parent().unwrap_or(root).to_path_buf();
-            found.insert(name.to_owned(), TestBinary { executable: executable.into(), package });
-        }
-    }
-    Ok(found)
+    let built = artifacts::build(root, &[&["test", "--no-run", "--tests"], arguments].concat())?;
+    let tests = built.into_iter().filter(|artifact| artifact.kind == Kind::Test);
+    Ok(tests
+        .map(|Artifact { name, executable, package, .. }| (name, TestBinary { executable, package }))
+        .collect())
 }
 
 /// A test binary of that name.
