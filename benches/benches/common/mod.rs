@@ -5,19 +5,9 @@ use std::time::Duration;
 
 use ama_data::tokenise::ExampleRef;
 use ama_data::{Packed, PairId};
+pub(crate) use benches::numbers::uniform;
 use criterion::BenchmarkGroup;
 use criterion::measurement::WallTime;
-
-/// `n` numbers in `-scale..scale`, the same for the same seed.
-pub(crate) fn uniform(seed: u64, n: usize, scale: f32) -> Vec<f32> {
-    let mut z = seed;
-    (0..n)
-        .map(|_| {
-            z = z.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            ((z >> 40) as f32 / (1u32 << 23) as f32 - 1.0) * scale
-        })
-        .collect()
-}
 
 /// `n` token ids below `vocab`, in no order.
 pub(crate) fn ids(n: usize, vocab: usize) -> Vec<u32> {

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use ama_loss::{HeadShape, LinearLogp, LogitsShape, Recompute, logits_logp_backward, logits_logp_forward};
 use anyhow::{Context as _, Result};
+use benches::numbers::uniform;
 use clap::{Parser, ValueEnum};
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -90,7 +91,7 @@ fn head_step(
 
 fn logits(options: &Options) -> Result<Value> {
     let Options { rows, vocab, .. } = *options;
-    let logits = noise(1, rows * vocab, 4.0);
+    let logits = uniform(1, rows * vocab, 4.0);
     let Operands { targets, upstream, .. } = Operands::new(rows, 1, vocab);
     let shape = LogitsShape::contiguous(rows, vocab);
     let mut gradient = vec![1.0; logits.len()];
@@ -135,22 +136,12 @@ struct Operands {
 impl Operands {
     fn new(rows: usize, hidden: usize, vocab: usize) -> Self {
         Self {
-            hidden: noise(1, rows * hidden, 1.0),
-            weight: noise(2, vocab * hidden, 0.02),
+            hidden: uniform(1, rows * hidden, 1.0),
+            weight: uniform(2, vocab * hidden, 0.02),
             targets: (0..rows).map(|i| (i * 7919 % vocab) as u32).collect(),
             upstream: vec![1.0 / rows as f32; rows],
         }
     }
-}
-
-/// `n` values, uniform in `[-scale, scale)`.
-fn noise(seed: u64, n: usize, scale: f32) -> Vec<f32> {
-    let mut z = seed;
-    let mut next = || {
-        z = z.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((z >> 40) as f32 / (1u32 << 23) as f32 - 1.0) * scale
-    };
-    (0..n).map(|_| next()).collect()
 }
 
 /// Calls that nobody times: they touch fresh memory.

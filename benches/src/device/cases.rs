@@ -8,7 +8,8 @@ use ama_loss::{HeadShape, LogitsShape, PreferenceKind, PreferenceLoss};
 use cudarc::driver::{CudaSlice, DeviceRepr, DriverError};
 use half::bf16;
 
-use super::gpu::{Error, Gpu, uniform};
+use super::gpu::{Error, Gpu};
+use crate::numbers::uniform;
 
 /// What a case cannot do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

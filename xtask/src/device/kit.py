@@ -502,7 +502,7 @@ def cuda_torch():
 
 # SmolLM2-135M's shape, and one small enough for an interpreter of kernels.
 SHAPES = {
-    "135m": dict(hidden=576, layers=30, heads=9, kv_heads=3, inner=1536, vocab=49152, prompt=64, completion=64, pairs=4, lr=1e-5, scale=0.03),
+    "135m": dict(hidden=576, layers=30, heads=9, kv_heads=3, inner=1536, vocab=49152, prompt=64, completion=64, pairs=4, lr=2e-6, scale=0.03),
     "tiny": dict(hidden=16, layers=1, heads=2, kv_heads=1, inner=32, vocab=264, prompt=4, completion=4, pairs=2, lr=1e-3, scale=0.125),
 }
 STEPS = 8
