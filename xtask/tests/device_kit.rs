@@ -178,6 +178,18 @@ fn a_bundle_that_was_damaged_on_its_way_says_so() {
     assert_eq!(bundle.play("packages")["damaged_files"], json!(["bin/gpu", "wheels/x.whl"]));
 }
 
+#[test]
+fn wheels_for_another_python_are_not_tried() {
+    let Some(bundle) = Bundle::new("python") else { return };
+    fs::create_dir_all(bundle.folder.join("wheels")).unwrap();
+    fs::write(bundle.folder.join("wheels/x-1-py3-none-any.whl"), "").unwrap();
+    bundle.manifest(&json!({ "python": "2.7" }));
+    let results = bundle.play("packages");
+    let (status, reason) = end(&results, "packages");
+    assert_eq!(status, "skipped");
+    assert!(reason.starts_with("the wheels are for Python 2.7, this is 3."), "{reason}");
+}
+
 /// A driver's libraries of several CUDA versions: none later than the driver's is taken, wherever it lies.
 #[test]
 fn libraries_are_found_by_version_and_said() {

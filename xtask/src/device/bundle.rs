@@ -58,7 +58,9 @@ pub(super) fn run(options: &Options) -> Result<()> {
     };
     check_replaceable(&folder)?;
     let programs = programs::build(Profile::Release)?;
-    let kit = Kit::new(folder, assemble::about("release"))?;
+    let mut about = assemble::about("release");
+    about["python"] = options.python.as_str().into();
+    let kit = Kit::new(folder, about)?;
     for program in &programs {
         kit.add(program, true)?;
         let path = kit.folder.join("bin").join(&program.name);

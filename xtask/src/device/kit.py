@@ -656,6 +656,9 @@ def part_packages(kit):
     wheels = sorted((HERE / "wheels").glob("*.whl"))
     if not wheels:
         raise Skipped("no wheels in the bundle")
+    want, have = (read_json(HERE / "manifest.json") or {}).get("python"), f"{sys.version_info.major}.{sys.version_info.minor}"
+    if want not in (None, have):
+        raise Skipped(f"the wheels are for Python {want}, this is {have}; `bundle --python {have}` makes others")
     site = kit.work / "site"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-compile", "--no-cache-dir"]
     status, said = kit.run([*pip, "--target", site, *wheels], os.environ)
