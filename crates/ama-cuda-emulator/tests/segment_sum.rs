@@ -72,3 +72,41 @@ fn gradients_go_back_to_exactly_the_rows_of_a_sequence() {
         }
     }
 }
+
+/// Lengths on both sides of one and of two pieces; blocks behind the last piece of the last sequence do nothing.
+#[test]
+#[ignore = "needs a C++ compiler: cargo xtask cuda-check"]
+fn lengths_around_a_piece_and_blocks_without_one() {
+    let module = module("segment_sum.cu");
+    for length in [1, 63, 64, 65, 255, 256, 257, 1023, 1024, 1025, 2047, 2048, 2049] {
+        let mut case = Case::new(&[length, 3], 1, 2);
+        let alone = case.sum(&module, 0);
+        // A power of two each, so that one more or less shows.
+        case.values.fill(0.5);
+        case.surplus_blocks = 3;
+        assert_eq!(case.sum(&module, 1), [0.5 * f64::from(length), 1.5], "{length}");
+        let spread = case.spread(&module, &[0.25, -1.0], 1);
+        let rows = [&[-7.0f32][..], &vec![0.25; length as usize], &[-1.0; 3], &[-7.0; 2]].concat();
+        assert_eq!(spread, rows, "{length}");
+        assert!(alone.iter().all(|sum| sum.is_finite()));
+    }
+}
+
+/// Rows behind `rows` are nobody's, whatever the offsets say.
+#[test]
+#[ignore = "needs a C++ compiler: cargo xtask cuda-check"]
+fn offsets_behind_the_rows_are_not_followed() {
+    let module = module("segment_sum.cu");
+    let rows = [1, 5, 40, 41, 1060, 1064, 1065, 2088].map(|rows| (0, rows));
+    for (before, rows) in rows.into_iter().chain([(3, 2), (3, 3), (3, 4)]) {
+        // Sequences of 40, 2049 and 7 rows, of which only some are there.
+        let mut case = Case::new(&[40, 2049, 7], before, 0);
+        case.values = vec![1.0; rows];
+        let inside = |s: usize| case.span(s).filter(|row| *row < rows).count();
+        let want: Vec<f64> = (0..3).map(|s| inside(s) as f64).collect();
+        assert_eq!(case.sum(&module, 1), want, "{rows} rows");
+        let spread = case.spread(&module, &[2.0, 3.0, 4.0], 1);
+        let of = |row: usize| (0..3).find(|s| case.span(*s).contains(&row)).map_or(-7.0, |s| s as f32 + 2.0);
+        assert_eq!(spread, (0..rows).map(of).collect::<Vec<_>>(), "{rows} rows");
+    }
+}
