@@ -2,8 +2,9 @@
 
 mod common;
 
-use common::segment_sum::Case;
-use common::{module, races, seeds};
+use ama_cuda_emulator::{Argument, Buffer};
+use common::segment_sum::{self, Case};
+use common::{launch, module, races, seeds};
 
 fn cases() -> Vec<Case> {
     let lengths: [&[u32]; 5] =
@@ -108,5 +109,25 @@ fn offsets_behind_the_rows_are_not_followed() {
         let spread = case.spread(&module, &[2.0, 3.0, 4.0], 1);
         let of = |row: usize| (0..3).find(|s| case.span(*s).contains(&row)).map_or(-7.0, |s| s as f32 + 2.0);
         assert_eq!(spread, (0..rows).map(of).collect::<Vec<_>>(), "{rows} rows");
+    }
+}
+
+/// The second stage by itself: a thread for every sequence and none behind them, all of a sequence's pieces and no more, in order.
+#[test]
+#[ignore = "needs a C++ compiler: cargo xtask cuda-check"]
+fn pieces_are_added_up_in_order() {
+    let module = module("segment_sum.cu");
+    for (sequences, pieces) in [(1u32, 1u32), (3, 2), (31, 3), (64, 1), (65, 5), (256, 2), (257, 1)] {
+        // Larger than the sum of all before: another order rounds differently. One sequence more than the kernel is told of.
+        let value = |i: u32| 1.0 + f64::from(i % 7) * 1e16;
+        let partial: Vec<f64> = (0..(sequences + 1) * pieces).map(value).collect();
+        let (input, sums) = (Buffer::new(&partial), Buffer::<f64>::unwritten(sequences as usize));
+        let arguments: [Argument<'_>; 4] = [(&input).into(), (&sums).into(), sequences.into(), pieces.into()];
+        let threads = segment_sum::threads();
+        launch(&module, "ama_segment_sum_total_f64", sequences.div_ceil(threads), threads, 1, &arguments);
+        assert!(sums.is_intact(), "{sequences} sequences: written behind the last");
+        let of = |pieces: &[f64]| pieces.iter().fold(0.0, |sum, piece| sum + piece);
+        let want: Vec<f64> = partial.chunks(pieces as usize).take(sequences as usize).map(of).collect();
+        assert_eq!(sums.values(), want, "{sequences} sequences of {pieces} pieces");
     }
 }
