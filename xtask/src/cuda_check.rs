@@ -110,7 +110,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 /// # Errors
 /// The stand-in does not compile, or `pip` failed although it reached the registry.
 pub(crate) fn standin_library_path() -> Result<std::result::Result<String, String>> {
-    rungs::standin_library_path(&Tools::find()?, true)
+    rungs::standin_library_path(&Tools::find()?, |wheels| &wheels.newest)
 }
 
 /// The lines as a Markdown table.

@@ -1,5 +1,5 @@
-//! `logp.cu` where the address of an element is beyond 2^31 and 2^32 elements from the first: memory that is reserved and, but
-//! for three rows, never touched.
+//! `logp.cu` and `segment_sum.cu` where an element is beyond 2^31 and 2^32 elements from the first: memory that is reserved and,
+//! but for three rows, never touched, or not there at all.
 #![allow(unsafe_code, reason = "launching a kernel is a promise about what it touches")]
 
 mod common;
@@ -80,4 +80,37 @@ fn rows_beyond_two_to_the_thirty_two_elements() {
     }
     // SAFETY: from `alloc_zeroed` with this layout; no slice of it is used after this.
     unsafe { dealloc(memory.cast(), layout) };
+}
+
+/// A sequence of 5 rows that ends just below 2^32, with a piece more than it needs: the first row of that piece wraps around to
+/// row 1013 in 32 bits, where there is no memory.
+#[test]
+#[ignore = "needs a C++ compiler: cargo xtask cuda-check"]
+fn pieces_beyond_two_to_the_thirty_two_rows() {
+    if common::sanitizer().is_some() || std::env::var_os("AMA_CUDA_PTX").is_some() {
+        return; // The kernel is told of an array of 16 GiB of which only the end is there.
+    }
+    let module = module("segment_sum.cu");
+    let (end, pieces) = (u32::MAX - 5, 2u32);
+    let mut values = [1.0f32, 2.0, 4.0, 8.0, 16.0];
+    let first = (end - 5) as usize;
+    let offsets = Buffer::new(&[first as u32, end]);
+    let partial = Buffer::<f64>::unwritten(2);
+    let sizes: [Argument<'_>; 3] = [1u32.into(), pieces.into(), end.into()];
+    let [sequences, pieces, rows] = sizes;
+    let array = values.as_mut_ptr().wrapping_sub(first);
+    let arguments = [
+        Argument::address(array),
+        (&offsets).into(),
+        (&partial).into(),
+        sequences.clone(),
+        pieces.clone(),
+        rows.clone(),
+    ];
+    launch(&module, "ama_segment_sum_piece_f32", 2, 256, 0, &arguments);
+    assert_eq!(partial.values(), [31.0, 0.0]);
+    let d_sums = Buffer::new(&[0.5f64]);
+    let arguments = [(&d_sums).into(), (&offsets).into(), Argument::address(array), sequences, pieces, rows];
+    launch(&module, "ama_segment_spread_f32", 2, 256, 0, &arguments);
+    assert_eq!(values, [0.5; 5]);
 }

@@ -2,8 +2,9 @@
 
 mod common;
 
-use common::segment_sum::Case;
-use common::{module, races, seeds};
+use ama_cuda_emulator::{Argument, Buffer};
+use common::segment_sum::{self, Case};
+use common::{launch, module, races, seeds};
 
 fn cases() -> Vec<Case> {
     let lengths: [&[u32]; 5] =
@@ -70,5 +71,63 @@ fn gradients_go_back_to_exactly_the_rows_of_a_sequence() {
         for seed in seeds() {
             assert_eq!(case.spread(&module, &d_sums, seed), want);
         }
+    }
+}
+
+/// Lengths on both sides of one and of two pieces; blocks behind the last piece of the last sequence do nothing.
+#[test]
+#[ignore = "needs a C++ compiler: cargo xtask cuda-check"]
+fn lengths_around_a_piece_and_blocks_without_one() {
+    let module = module("segment_sum.cu");
+    for length in [1, 63, 64, 65, 255, 256, 257, 1023, 1024, 1025, 2047, 2048, 2049] {
+        let mut case = Case::new(&[length, 3], 1, 2);
+        let alone = case.sum(&module, 0);
+        // A power of two each, so that one more or less shows.
+        case.values.fill(0.5);
+        case.surplus_blocks = 3;
+        assert_eq!(case.sum(&module, 1), [0.5 * f64::from(length), 1.5], "{length}");
+        let spread = case.spread(&module, &[0.25, -1.0], 1);
+        let rows = [&[-7.0f32][..], &vec![0.25; length as usize], &[-1.0; 3], &[-7.0; 2]].concat();
+        assert_eq!(spread, rows, "{length}");
+        assert!(alone.iter().all(|sum| sum.is_finite()));
+    }
+}
+
+/// Rows behind `rows` are nobody's, whatever the offsets say.
+#[test]
+#[ignore = "needs a C++ compiler: cargo xtask cuda-check"]
+fn offsets_behind_the_rows_are_not_followed() {
+    let module = module("segment_sum.cu");
+    let rows = [1, 5, 40, 41, 1060, 1064, 1065, 2088].map(|rows| (0, rows));
+    for (before, rows) in rows.into_iter().chain([(3, 2), (3, 3), (3, 4)]) {
+        // Sequences of 40, 2049 and 7 rows, of which only some are there.
+        let mut case = Case::new(&[40, 2049, 7], before, 0);
+        case.values = vec![1.0; rows];
+        let inside = |s: usize| case.span(s).filter(|row| *row < rows).count();
+        let want: Vec<f64> = (0..3).map(|s| inside(s) as f64).collect();
+        assert_eq!(case.sum(&module, 1), want, "{rows} rows");
+        let spread = case.spread(&module, &[2.0, 3.0, 4.0], 1);
+        let of = |row: usize| (0..3).find(|s| case.span(*s).contains(&row)).map_or(-7.0, |s| s as f32 + 2.0);
+        assert_eq!(spread, (0..rows).map(of).collect::<Vec<_>>(), "{rows} rows");
+    }
+}
+
+/// The second stage by itself: a thread for every sequence and none behind them, all of a sequence's pieces and no more, in order.
+#[test]
+#[ignore = "needs a C++ compiler: cargo xtask cuda-check"]
+fn pieces_are_added_up_in_order() {
+    let module = module("segment_sum.cu");
+    for (sequences, pieces) in [(1u32, 1u32), (3, 2), (31, 3), (64, 1), (65, 5), (256, 2), (257, 1)] {
+        // Larger than the sum of all before: another order rounds differently. One sequence more than the kernel is told of.
+        let value = |i: u32| 1.0 + f64::from(i % 7) * 1e16;
+        let partial: Vec<f64> = (0..(sequences + 1) * pieces).map(value).collect();
+        let (input, sums) = (Buffer::new(&partial), Buffer::<f64>::unwritten(sequences as usize));
+        let arguments: [Argument<'_>; 4] = [(&input).into(), (&sums).into(), sequences.into(), pieces.into()];
+        let threads = segment_sum::threads();
+        launch(&module, "ama_segment_sum_total_f64", sequences.div_ceil(threads), threads, 1, &arguments);
+        assert!(sums.is_intact(), "{sequences} sequences: written behind the last");
+        let of = |pieces: &[f64]| pieces.iter().fold(0.0, |sum, piece| sum + piece);
+        let want: Vec<f64> = partial.chunks(pieces as usize).take(sequences as usize).map(of).collect();
+        assert_eq!(sums.values(), want, "{sequences} sequences of {pieces} pieces");
     }
 }

@@ -1,6 +1,6 @@
 //! A stand-in for the CUDA driver, for tests of CUDA code on machines without a GPU.
 //!
-//! The shared library of this crate has the functions of `libcuda.so.1` and `libcublasLt.so.12` that cudarc's
+//! The shared library of this crate has the functions of `libcuda.so.1` and `libcublasLt.so.12` (or `.13`) that cudarc's
 //! allocation, copy, launch and matrix-product paths call. A program that finds it under those names runs as on a
 //! device: `cuModuleLoadData` takes the PTX that NVRTC wrote, and `cuLaunchKernel` interprets it on the CPU, so what
 //! is launched is what runs. Every access is checked:

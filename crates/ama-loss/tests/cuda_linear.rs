@@ -102,6 +102,73 @@ fn all_sizes_and_budgets() {
     }
 }
 
+/// Bits of log-probabilities, log-sum-exps, entropies and both gradients of one run, in chunks of three rows.
+fn bits_of_a_run<T: Operand + Number + ValidAsZeroBits>() -> [Vec<u32>; 5]
+where
+    CublasLt: Gemm<T>,
+{
+    let device = device();
+    let (kernels, stream) = (&device.kernels, device.stream());
+    let gemm = CublasLt::new(&stream, kernels.ledger()).unwrap();
+    let shape = HeadShape { rows: 8, hidden: 24, vocab: 264 };
+    let HeadShape { rows, hidden, vocab } = shape;
+    let h = up(&stream, &narrow::<T>(&uniform(1, rows * hidden, 1.0)));
+    let w = up(&stream, &narrow::<T>(&uniform(2, vocab * hidden, 1.0)));
+    let (t, u) = (up(&stream, &targets(rows, vocab)), up(&stream, &uniform(3, rows, 1.0)));
+    let head = LinearLogp {
+        hidden: h.as_view(),
+        weight: w.as_view(),
+        targets: t.as_view(),
+        shape,
+        ignored: IGNORED,
+        budget_bytes: 3 * vocab * (size_of::<f32>() + T::GRADIENT_BYTES),
+    };
+    let forward = head.forward_with_entropy(kernels, &gemm).unwrap();
+    let mut d_h = up(&stream, &vec![0.5f32; rows * hidden]);
+    let mut d_w = up(&stream, &vec![0.25f32; vocab * hidden]);
+    let (lse, u, d_w_view) = (forward.lse.as_view(), u.as_view(), &mut d_w.as_view_mut());
+    head.backward(kernels, &gemm, &lse, &u, &mut d_h.as_view_mut(), Some(d_w_view)).unwrap();
+    let entropy = forward.entropy.as_ref().unwrap();
+    [
+        bits(&down(&stream, &*forward.logp)),
+        bits(&down(&stream, &*forward.lse)),
+        bits(&down(&stream, &**entropy)),
+        bits(&down(&stream, &d_h)),
+        bits(&down(&stream, &d_w)),
+    ]
+}
+
+#[test]
+fn the_head_has_the_same_bits_in_every_run() {
+    let (single, half) = (bits_of_a_run::<f32>(), bits_of_a_run::<bf16>());
+    for _ in 0..2 {
+        assert_eq!(bits_of_a_run::<f32>(), single);
+        assert_eq!(bits_of_a_run::<bf16>(), half);
+    }
+}
+
+/// The same through the processor's slices, with a handle to the device of every run's own.
+#[test]
+fn slices_have_the_same_bits_in_every_run() {
+    let shape = HeadShape { rows: 7, hidden: 12, vocab: 133 };
+    let (hidden, weight) = (uniform(1, 7 * 12, 1.0), uniform(2, 133 * 12, 1.0));
+    let (targets, upstream) = (targets(7, 133), uniform(3, 7, 1.0));
+    let operands =
+        cpu::LinearLogp { hidden: &hidden, weight: &weight, targets: &targets, shape, budget_bytes: 2048 };
+    let run = || {
+        let head = CudaHead::open(0).unwrap();
+        let (forward, kept) = head.forward(&operands).unwrap();
+        let (mut d_h, mut d_w) = (vec![0.5; hidden.len()], vec![0.25; weight.len()]);
+        head.backward(kept, &upstream, &mut d_h, Some(&mut d_w)).unwrap();
+        let lse: Vec<u64> = forward.lse.iter().map(|x| x.to_bits()).collect();
+        (bits(&forward.logp), lse, bits(&d_h), bits(&d_w))
+    };
+    let first = run();
+    for _ in 0..2 {
+        assert_eq!(run(), first);
+    }
+}
+
 #[test]
 fn products_of_all_layouts() {
     let device = device();

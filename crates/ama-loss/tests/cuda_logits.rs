@@ -276,17 +276,66 @@ fn the_gradient_of_an_almost_certain_token() {
     assert!((rest + want).abs() < 1e-6 * want, "{rest} vs {want}");
 }
 
+/// Probabilities of `1 - p` at the target, from a log-sum-exp that says so: the gradient is `g p` to the last bits, where
+/// `g (1 - e^(x - lse))` would be a multiple of 6e-8.
+fn target_gradient_without_cancellation<L, G>()
+where
+    L: Logit + Number + GradientOf<L>,
+    G: GradientOf<L> + Number,
+{
+    let device = device();
+    let (kernels, stream, vocab) = (&device.kernels, device.stream(), 21);
+    let shape = LogitsShape { rows: vocab, vocab, stride: vocab + 3 };
+    // Every place of a row is the target once.
+    let targets: Vec<u32> = (0..vocab as u32).collect();
+    for log_sum in [1e-7f32, 1e-10, 0.0] {
+        let mut logits = vec![L::of(-30.0); vocab * shape.stride];
+        (0..vocab).for_each(|i| logits[i * shape.stride + i] = L::of(-16.0));
+        let (x, t) = (up(&stream, &logits), up(&stream, &targets));
+        let lse = up(&stream, &[-16.0, log_sum].repeat(vocab));
+        let upstream = up(&stream, &vec![-0.75f32; vocab]);
+        let mut d = up(&stream, &vec![G::of(POISON); logits.len()]);
+        let (t, l, u) = (t.as_view(), lse.as_view(), upstream.as_view());
+        kernels
+            .logp_backward(&stream, &x.as_view(), &t, &l, &u, shape, IGNORED, &mut d.as_view_mut())
+            .unwrap();
+        for (row, d) in down(&stream, &d).chunks(shape.stride).enumerate() {
+            let want = 0.75 * (-f64::from(log_sum)).exp_m1();
+            let got = f64::from(d[row].widen());
+            let relative = if G::NAME == "bf16" { 1.0 / 255.0 } else { 4e-6 };
+            assert!((got - want).abs() <= relative * want.abs(), "{}, {row}: {got:e} vs {want:e}", G::NAME);
+        }
+    }
+}
+
 #[test]
-fn the_same_bits_in_every_run() {
+fn the_gradient_at_the_target_has_no_cancellation() {
+    target_gradient_without_cancellation::<f32, f32>();
+    target_gradient_without_cancellation::<bf16, bf16>();
+    target_gradient_without_cancellation::<f32, bf16>();
+}
+
+fn same_bits<L, G>()
+where
+    L: Logit + Number + GradientOf<L>,
+    G: GradientOf<L> + Number,
+{
     let (rows, vocab) = (3, 2100);
     let (logits, upstream) = (uniform(4, rows * vocab, 9.0), uniform(5, rows, 1.0));
     let targets = targets(rows, vocab);
     let case =
         Case { logits: &logits, targets: &targets, upstream: &upstream, vocab, stride: vocab, offset: 0 };
-    let (a, b) = (case.run::<f32, f32>(device()), case.run::<f32, f32>(device()));
+    let (a, b) = (case.run::<L, G>(device()), case.run::<L, G>(device()));
     for (a, b) in [(a.logp, b.logp), (a.lse, b.lse), (a.entropy, b.entropy), (a.grad, b.grad)] {
-        assert_eq!(bits(&a), bits(&b));
+        assert_eq!(bits(&a), bits(&b), "{} to {}", L::NAME, G::NAME);
     }
+}
+
+#[test]
+fn the_same_bits_in_every_run() {
+    same_bits::<f32, f32>();
+    same_bits::<bf16, bf16>();
+    same_bits::<f32, bf16>();
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod common;
 
 use ama_loss::cuda::{Excess, PairArrays, Segments};
 use ama_loss::{LossError, PairLogps, PreferenceKind, PreferenceLoss};
-use common::device::{device, down, up};
+use common::device::{bits, device, down, up};
 use common::uniform;
 
 #[test]
@@ -35,13 +35,6 @@ fn sums_and_the_way_back() {
                 let want: f64 = rows.iter().map(|x| f64::from(*x)).sum();
                 assert!((got - want).abs() <= 1e-12 * (1.0 + rows.len() as f64), "{span:?}: {got} vs {want}");
             }
-            // A second run, bit for bit.
-            kernels.segment_sum(&stream, &on_device.as_view(), &segments, &mut sums.as_view_mut()).unwrap();
-            assert_eq!(
-                down(&stream, &sums).iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
-                got.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
-            );
-
             let d_sums: Vec<f64> = (0..offsets.len() - 1).map(|s| s as f64 + 0.1).collect();
             let d_sums = up(&stream, &d_sums);
             let mut d_values = up(&stream, &vec![f32::NAN; rows]);
@@ -72,6 +65,33 @@ fn a_sum_does_not_depend_on_the_batch() {
     let alone = sum(0, 0);
     for (before, after) in [(1, 0), (777, 5000), (3000, 1)] {
         assert_eq!(sum(before, after), alone);
+    }
+}
+
+fn double_bits(x: &[f64]) -> Vec<u64> {
+    x.iter().map(|x| x.to_bits()).collect()
+}
+
+#[test]
+fn sums_and_the_way_back_have_the_same_bits_in_every_run() {
+    let device = device();
+    let (kernels, stream) = (&device.kernels, device.stream());
+    // Of very different sizes: numbers alike would have an exact sum in f64, whatever the order.
+    let scaled = |(i, x): (usize, f32)| x * 0.5f32.powi((i * 7 % 60) as i32);
+    let values: Vec<f32> = uniform(6, 2600, 20.0).into_iter().enumerate().map(scaled).collect();
+    let segments = Segments::new(kernels, &stream, &[2, 2, 40, 2500, 2503], values.len()).unwrap();
+    let values = up(&stream, &values);
+    let run = || {
+        let mut sums = up(&stream, &[f64::NAN; 4]);
+        kernels.segment_sum(&stream, &values.as_view(), &segments, &mut sums.as_view_mut()).unwrap();
+        let mut d_values = up(&stream, &vec![f32::NAN; segments.rows()]);
+        let out = &mut d_values.as_view_mut();
+        kernels.segment_spread(&stream, &sums.as_view(), &segments, out).unwrap();
+        (double_bits(&down(&stream, &sums)), bits(&down(&stream, &d_values)))
+    };
+    let first = run();
+    for _ in 0..3 {
+        assert_eq!(run(), first);
     }
 }
 
@@ -176,6 +196,92 @@ const KINDS: [PreferenceKind; 6] = [
     PreferenceKind::Robust { label_smoothing: 0.0 },
     PreferenceKind::Robust { label_smoothing: 0.2 },
 ];
+
+/// Ordinary pairs, more than a block has threads.
+fn ordinary_pairs() -> Vec<Pair> {
+    let x = uniform(12, 6 * 150, 1.0);
+    let pair = |(i, x): (usize, &[f32])| Pair {
+        logps: PairLogps {
+            chosen: -30.0 + 8.0 * f64::from(x[0]),
+            rejected: -30.0 + 8.0 * f64::from(x[1]),
+            ref_chosen: -30.0 + f64::from(x[2]),
+            ref_rejected: -30.0 + f64::from(x[3]),
+            chosen_tokens: 1 + (i % 5) as u32,
+            rejected_tokens: 1 + (i % 7) as u32,
+        },
+        cached: 0.7 + f64::from(x[4]),
+        weight: f64::from(x[5]),
+    };
+    x.chunks(6).enumerate().map(pair).collect()
+}
+
+/// Loss, excess, gradients of the chosen and then of the rejected completions, to be compared to the bit.
+fn launched(loss: &PreferenceLoss, pairs: &[Pair], cached: &[f64], clip: Option<bool>) -> [Vec<f64>; 3] {
+    let device = device();
+    let stream = device.stream();
+    let numbers = |of: fn(&Pair) -> f64| up(&stream, &pairs.iter().map(of).collect::<Vec<_>>());
+    let tokens = |of: fn(&Pair) -> u32| up(&stream, &pairs.iter().map(of).collect::<Vec<_>>());
+    let logps = [
+        numbers(|p| p.logps.chosen),
+        numbers(|p| p.logps.rejected),
+        numbers(|p| p.logps.ref_chosen),
+        numbers(|p| p.logps.ref_rejected),
+    ];
+    let lengths = [tokens(|p| p.logps.chosen_tokens), tokens(|p| p.logps.rejected_tokens)];
+    let [chosen, rejected, ref_chosen, ref_rejected] = logps.each_ref().map(|x| x.as_view());
+    let [chosen_tokens, rejected_tokens] = lengths.each_ref().map(|x| x.as_view());
+    let (cached, weight) = (up(&stream, cached), numbers(|p| p.weight));
+    let arrays = PairArrays {
+        chosen,
+        rejected,
+        ref_chosen,
+        ref_rejected,
+        chosen_tokens,
+        rejected_tokens,
+        weight: Some(weight.as_view()),
+    };
+    let excess = match clip {
+        None => Excess::Raw,
+        Some(clip_gradient) => Excess::Clipped { cached: cached.as_view(), clip_gradient },
+    };
+    let out = device.kernels.preference(&stream, loss, &arrays, &excess).unwrap();
+    [&out.loss, &out.excess, &out.d_sums].map(|array| down(&stream, &**array))
+}
+
+/// A pair exactly at its specialist gives no excess and, if gradients are clipped, no gradient; one just above gives both.
+#[test]
+fn a_pair_exactly_at_its_specialist_is_clipped() {
+    let pairs = ordinary_pairs();
+    for kind in KINDS {
+        let loss = PreferenceLoss::new(kind, 0.1, 0.2).unwrap();
+        // The device's own losses, to the bit.
+        let [losses, _, gradients] = launched(&loss, &pairs, &vec![0.0; pairs.len()], None);
+        let below: Vec<f64> = losses.iter().map(|loss| loss.next_down()).collect();
+        for clip in [true, false] {
+            let [_, excess, kept] = launched(&loss, &pairs, &losses, Some(clip));
+            assert!(excess.iter().all(|excess| *excess == 0.0), "{kind:?}: {excess:?}");
+            let want = if clip { vec![0.0; 2 * pairs.len()] } else { gradients.clone() };
+            assert_eq!(kept, want, "{kind:?}, gradient clipped: {clip}");
+            let [_, excess, kept] = launched(&loss, &pairs, &below, Some(clip));
+            assert!(excess.iter().all(|excess| *excess > 0.0), "{kind:?}: {excess:?}");
+            assert_eq!(kept, gradients, "{kind:?}, just above");
+        }
+    }
+}
+
+#[test]
+fn preference_losses_have_the_same_bits_in_every_run() {
+    let pairs = ordinary_pairs();
+    let cached: Vec<f64> = pairs.iter().map(|pair| pair.cached).collect();
+    for kind in KINDS {
+        let loss = PreferenceLoss::new(kind, 0.3, 0.2).unwrap();
+        let run = || launched(&loss, &pairs, &cached, Some(true)).map(|x| double_bits(&x));
+        let first = run();
+        for _ in 0..2 {
+            assert_eq!(run(), first, "{kind:?}");
+        }
+    }
+}
 
 #[test]
 fn every_loss_mode_and_pair_is_the_processors() {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use super::Outcome;
-use super::bug_list::{BUGS, Bug};
+use super::bug_list::{self, Bug};
 use super::mutant::{self, Mutant};
 use super::rungs::{self, DEVICE, Environment};
 use super::tests::{self, Verdict, named};
@@ -35,9 +35,9 @@ enum Fate {
 /// A bug does not apply or does not compile where it should.
 pub(super) fn run(tools: &Tools, only: Option<&str>) -> Result<Outcome> {
     let chosen: Vec<&Bug> =
-        BUGS.iter().filter(|bug| only.is_none_or(|text| bug.name.contains(text))).collect();
+        bug_list::bugs().filter(|bug| only.is_none_or(|text| bug.name.contains(text))).collect();
     if chosen.is_empty() {
-        bail!("no seeded bug is called so; the list is in xtask/src/cuda_check/bug_list.rs");
+        bail!("no seeded bug is called so; the lists are in xtask/src/cuda_check/bug_list");
     }
     // A bug that no longer applies is found before minutes are spent.
     for bug in &chosen {
@@ -133,10 +133,10 @@ impl Lab<'_> {
         }
         environment.push(("AMA_CUDA_SOURCES", folder.display().to_string()));
         let names: &[&str] = match bug.file {
-            "logp.cu" => &["logp", "far_rows"],
-            "segment_sum.cu" => &["segment_sum"],
+            "logp.cu" => &["logp_boundaries", "logp", "far_rows"],
+            "segment_sum.cu" => &["segment_sum", "far_rows"],
             "preference.cu" => &["preference"],
-            _ => &["segment_sum", "logp", "preference"],
+            _ => &["common_cuh", "segment_sum", "logp", "preference"],
         };
         let log = self.log(bug, sanitizer.unwrap_or("emulated"));
         for name in names {
@@ -154,7 +154,7 @@ impl Lab<'_> {
 
     /// Rungs 4, 5 and 6 with the bug in a copy of the crate.
     fn compiled(&mut self, bug: &Bug) -> Result<std::result::Result<Option<(&'static str, String)>, String>> {
-        let environment = match rungs::on_driver(self.tools, true)? {
+        let environment = match rungs::on_driver(self.tools, |wheels| &wheels.newest)? {
             Ok(environment) => environment,
             Err(reason) => return Ok(Err(reason)),
         };
@@ -181,7 +181,7 @@ impl Lab<'_> {
             && let Ok(wheels) = self.tools.wheels()?
         {
             let mut assembler = environment.clone();
-            assembler.push(("AMA_PTXAS", wheels.ptxas.display().to_string()));
+            assembler.push(("AMA_PTXAS", wheels.newest.ptxas.display().to_string()));
             // The table is not looked at: another number of registers is no proof of a bug.
             let arguments = ["--include-ignored", "nothing_spills"];
             assembler.push(("AMA_UPDATE", "1".to_owned()));

@@ -9,6 +9,7 @@ use anyhow::Result;
 use super::Outcome;
 use super::tests::{self, TestBinary, Verdict, named};
 use super::tools::Tools;
+use super::wheels::{Toolchain, Wheels};
 use crate::shell;
 
 /// A line of the table.
@@ -18,7 +19,10 @@ pub(super) struct Step {
 }
 
 /// Kernels' tests of `ama-cuda-emulator`.
-const KERNELS: [&str; 4] = ["logp", "segment_sum", "preference", "far_rows"];
+const KERNELS: [&str; 6] = ["common_cuh", "logp", "logp_boundaries", "segment_sum", "preference", "far_rows"];
+/// Those that the sanitizers bear: no memory that is only reserved.
+const SANITIZED: [&str; 6] =
+    ["sanitizers", "common_cuh", "logp", "logp_boundaries", "segment_sum", "preference"];
 /// Those of `ama-loss` that want a device.
 pub(super) const DEVICE: [&str; 3] = ["cuda_logits", "cuda_sums", "cuda_linear"];
 
@@ -44,6 +48,7 @@ pub(super) fn steps(rung: u8) -> Vec<Step> {
         4 => vec![
             step("NVRTC 12.9 and ptxas, sm_80 to sm_100: no spills, registers as committed", newest),
             step("NVRTC 12.0 and ptxas, sm_80 to sm_100: no spills", oldest),
+            step("NVRTC 13.5 and its ptxas, sm_80 to sm_100: no spills", next),
         ],
         5 => vec![
             step("stand-in driver: its own checks, end to end through cudarc", standin),
@@ -56,6 +61,7 @@ pub(super) fn steps(rung: u8) -> Vec<Step> {
             step("rung 2's cases on the interpreted PTX, approximations moved by 2 ulp", interpreted_cases),
             step("ama-loss on the stand-in in another order, moved by 2 ulp", perturbed),
             step("the same with PTX by NVRTC 12.0", perturbed_oldest),
+            step("the same with PTX by NVRTC 13.5", perturbed_next),
         ],
         _ => Vec::new(),
     }
@@ -88,11 +94,11 @@ fn emulated(tools: &Tools) -> Result<Outcome> {
 }
 
 fn addresses(tools: &Tools) -> Result<Outcome> {
-    emulator(tools, &["sanitizers", "logp", "segment_sum", "preference"], Some("address"))
+    emulator(tools, &SANITIZED, Some("address"))
 }
 
 fn races(tools: &Tools) -> Result<Outcome> {
-    emulator(tools, &["sanitizers", "logp", "segment_sum", "preference"], Some("thread"))
+    emulator(tools, &SANITIZED, Some("thread"))
 }
 
 fn emulator(tools: &Tools, names: &[&str], sanitizer: Option<&str>) -> Result<Outcome> {
@@ -125,20 +131,21 @@ fn oldest(tools: &Tools) -> Result<Outcome> {
     assembled(tools, |wheels| &wheels.oldest, "oldest")
 }
 
-fn assembled(
-    tools: &Tools,
-    nvrtc: fn(&super::wheels::Wheels) -> &std::path::PathBuf,
-    name: &str,
-) -> Result<Outcome> {
+fn next(tools: &Tools) -> Result<Outcome> {
+    assembled(tools, |wheels| &wheels.next, "next")
+}
+
+fn assembled(tools: &Tools, which: Choice, name: &str) -> Result<Outcome> {
     let wheels = match tools.wheels()? {
         Ok(wheels) => wheels,
         Err(reason) => return Ok(Outcome::Skipped(reason.clone())),
     };
+    let toolchain = which(wheels);
     let ptx = tools.folder.join(format!("ptx-{name}"));
     std::fs::create_dir_all(&ptx)?;
     let environment = vec![
-        ("LD_LIBRARY_PATH", nvrtc(wheels).display().to_string()),
-        ("AMA_PTXAS", wheels.ptxas.display().to_string()),
+        ("LD_LIBRARY_PATH", toolchain.nvrtc.display().to_string()),
+        ("AMA_PTXAS", toolchain.ptxas.display().to_string()),
         ("AMA_CUDA_PTX", ptx.display().to_string()),
     ];
     run(tools.device()?, &["cuda_assembled"], &["--include-ignored"], &environment, &tools.folder, name)
@@ -149,7 +156,7 @@ fn interpreted(tools: &Tools) -> Result<Outcome> {
 }
 
 fn interpreted_cases(tools: &Tools) -> Result<Outcome> {
-    on_ptx(tools, &["logp", "segment_sum", "preference"], "2")
+    on_ptx(tools, &["logp", "logp_boundaries", "segment_sum", "preference"], "2")
 }
 
 /// Tests of the emulator crate on the PTX that rung 4 leaves behind.
@@ -180,22 +187,24 @@ fn standin(tools: &Tools) -> Result<Outcome> {
     run(&all, &names, &[], &Vec::new(), &tools.folder, "standin")
 }
 
-/// Environment in which the stand-in is the driver, with the newest or the oldest NVRTC.
-pub(super) fn on_driver(tools: &Tools, newest: bool) -> Result<std::result::Result<Environment, String>> {
-    Ok(standin_library_path(tools, newest)?.map(|path| vec![("LD_LIBRARY_PATH", path)]))
+/// One of the toolchains.
+pub(super) type Choice = fn(&Wheels) -> &Toolchain;
+
+/// Environment in which the stand-in is the driver, with one of the NVRTCs.
+pub(super) fn on_driver(tools: &Tools, which: Choice) -> Result<std::result::Result<Environment, String>> {
+    Ok(standin_library_path(tools, which)?.map(|path| vec![("LD_LIBRARY_PATH", path)]))
 }
 
-/// Folders of the stand-in, as driver and as cuBLASLt, and of the newest or the oldest NVRTC.
+/// Folders of the stand-in, as driver and as cuBLASLt, and of one of the NVRTCs.
 pub(super) fn standin_library_path(
     tools: &Tools,
-    newest: bool,
+    which: Choice,
 ) -> Result<std::result::Result<String, String>> {
     let wheels = match tools.wheels()? {
         Ok(wheels) => wheels,
         Err(reason) => return Ok(Err(reason.clone())),
     };
-    let nvrtc = if newest { &wheels.newest } else { &wheels.oldest };
-    Ok(Ok(format!("{}:{}", tools.standin()?.display(), nvrtc.display())))
+    Ok(Ok(format!("{}:{}", tools.standin()?.display(), which(wheels).nvrtc.display())))
 }
 
 fn on_standin(tools: &Tools) -> Result<Outcome> {
@@ -222,7 +231,14 @@ fn perturbed(tools: &Tools) -> Result<Outcome> {
 
 fn perturbed_oldest(tools: &Tools) -> Result<Outcome> {
     let environment = &[("STANDIN_ULP", "2"), ("STANDIN_SEED", "2")];
-    device(tools, &Run { environment, oldest: true, name: "perturbed-oldest", ..Run::default() })
+    let nvrtc: Choice = |wheels| &wheels.oldest;
+    device(tools, &Run { environment, nvrtc, name: "perturbed-oldest", ..Run::default() })
+}
+
+fn perturbed_next(tools: &Tools) -> Result<Outcome> {
+    let environment = &[("STANDIN_ULP", "2"), ("STANDIN_SEED", "3")];
+    let nvrtc: Choice = |wheels| &wheels.next;
+    device(tools, &Run { environment, nvrtc, name: "perturbed-next", ..Run::default() })
 }
 
 /// How tests of `ama-loss` are run on the stand-in.
@@ -232,20 +248,21 @@ struct Run<'a> {
     arguments: &'a [&'a str],
     /// Besides where libraries are.
     environment: &'a [(&'static str, &'a str)],
-    /// With the oldest NVRTC instead of the newest.
-    oldest: bool,
+    /// By which NVRTC.
+    nvrtc: Choice,
     /// For the logs.
     name: &'a str,
 }
 
 impl Default for Run<'_> {
     fn default() -> Self {
-        Self { binaries: &DEVICE, arguments: &[], environment: &[], oldest: false, name: "" }
+        let nvrtc: Choice = |wheels| &wheels.newest;
+        Self { binaries: &DEVICE, arguments: &[], environment: &[], nvrtc, name: "" }
     }
 }
 
 fn device(tools: &Tools, how: &Run<'_>) -> Result<Outcome> {
-    let mut environment = match on_driver(tools, !how.oldest)? {
+    let mut environment = match on_driver(tools, how.nvrtc)? {
         Ok(environment) => environment,
         Err(reason) => return Ok(Outcome::Skipped(reason)),
     };

@@ -87,7 +87,9 @@ impl Tools {
             }
             let folder = self.folder.join("driver");
             fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-            for name in ["libcuda.so", "libcuda.so.1", "libcublasLt.so", "libcublasLt.so.12"] {
+            for name in
+                ["libcuda.so", "libcuda.so.1", "libcublasLt.so", "libcublasLt.so.12", "libcublasLt.so.13"]
+            {
                 link(&library, &folder.join(name))?;
             }
             Ok(folder)
@@ -104,8 +106,8 @@ fn get_or_try<T>(cell: &OnceCell<T>, make: impl FnOnce() -> Result<T>) -> Result
     Ok(cell.get_or_init(|| value))
 }
 
-/// All names are one file: the driver and cuBLASLt share what the stand-in knows.
-fn link(library: &Path, name: &Path) -> Result<()> {
+/// Another name for a library. All names of the stand-in are one file: its driver and cuBLASLt share what it knows.
+pub(super) fn link(library: &Path, name: &Path) -> Result<()> {
     if name.symlink_metadata().is_ok() {
         fs::remove_file(name).with_context(|| format!("cannot remove {}", name.display()))?;
     }
@@ -115,6 +117,6 @@ fn link(library: &Path, name: &Path) -> Result<()> {
     }
     #[cfg(not(unix))]
     {
-        Err(anyhow!("the stand-in for {} needs symbolic links to {}", name.display(), library.display()))
+        Err(anyhow!("{} has to be a symbolic link to {}", name.display(), library.display()))
     }
 }

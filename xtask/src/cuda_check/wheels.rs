@@ -6,19 +6,31 @@ use std::process::{Command, Output};
 
 use anyhow::{Context as _, Result, bail};
 
+use super::tools::link;
 use crate::shell;
 
-/// The newest and the oldest NVRTC that the kernels are compiled with; the assembler is the newest's.
+/// The newest and the oldest NVRTC of CUDA 12 that the kernels are compiled with; they share the newest's assembler.
 const NEWEST: [&str; 2] = ["nvidia-cuda-nvrtc-cu12==12.9.86", "nvidia-cuda-nvcc-cu12==12.9.86"];
 const OLDEST: [&str; 1] = ["nvidia-cuda-nvrtc-cu12==12.0.140"];
+/// NVRTC of CUDA 13, with its own assembler: that of CUDA 12 does not know the PTX version which it writes for sm_90.
+const NEXT: [&str; 2] = ["nvidia-cuda-nvrtc==13.5.37", "nvidia-cuda-nvcc==13.5.37"];
 
 /// What the wheels bring.
 #[derive(Debug)]
 pub(super) struct Wheels {
-    /// Folder of the newest `libnvrtc.so`.
-    pub(super) newest: PathBuf,
-    /// Folder of the oldest one.
-    pub(super) oldest: PathBuf,
+    /// CUDA 12.9.
+    pub(super) newest: Toolchain,
+    /// NVRTC of CUDA 12.0.
+    pub(super) oldest: Toolchain,
+    /// CUDA 13.5.
+    pub(super) next: Toolchain,
+}
+
+/// What makes PTX of a kernel, and machine code of PTX.
+#[derive(Debug)]
+pub(super) struct Toolchain {
+    /// Folder of `libnvrtc.so`.
+    pub(super) nvrtc: PathBuf,
     pub(super) ptxas: PathBuf,
 }
 
@@ -31,24 +43,35 @@ pub(super) type Found = std::result::Result<Wheels, String>;
 /// `pip` failed although it reached the registry, or a wheel does not hold what it should. No Python, no `venv` module and no
 /// way to the registry are no errors but the inner `Err`, with the reason.
 pub(super) fn install(folder: &Path) -> Result<Found> {
-    let (newest, oldest) = (folder.join("nvrtc-newest"), folder.join("nvrtc-oldest"));
-    for (place, packages) in [(&newest, &NEWEST[..]), (&oldest, &OLDEST[..])] {
+    let [newest, oldest, next] =
+        ["newest", "oldest", "next"].map(|name| folder.join(format!("nvrtc-{name}")));
+    for (place, packages) in [(&newest, &NEWEST[..]), (&oldest, &OLDEST[..]), (&next, &NEXT[..])] {
         if let Some(reason) = complete(folder, place, packages)? {
             return Ok(Err(reason));
         }
     }
-    let library = |place: &Path| -> Result<PathBuf> {
-        let library = place.join("nvidia").join("cuda_nvrtc").join("lib");
-        if !library.is_dir() {
-            bail!("{} does not exist; remove {} and try again", library.display(), place.display());
+    let existing = |place: &Path, below: &str| -> Result<PathBuf> {
+        let path = place.join("nvidia").join(below);
+        if !path.exists() {
+            bail!("{} does not exist; remove {} and try again", path.display(), place.display());
         }
-        Ok(library)
+        Ok(path)
     };
-    let ptxas = newest.join("nvidia").join("cuda_nvcc").join("bin").join("ptxas");
-    if !ptxas.is_file() {
-        bail!("{} does not exist; remove {} and try again", ptxas.display(), newest.display());
+    let ptxas = existing(&newest, "cuda_nvcc/bin/ptxas")?;
+    let wheels = Wheels {
+        oldest: Toolchain { nvrtc: existing(&oldest, "cuda_nvrtc/lib")?, ptxas: ptxas.clone() },
+        newest: Toolchain { nvrtc: existing(&newest, "cuda_nvrtc/lib")?, ptxas },
+        next: Toolchain { nvrtc: existing(&next, "cu13/lib")?, ptxas: existing(&next, "cu13/bin/ptxas")? },
+    };
+    // The wheels have no name without a version, and where cudarc was built beside a CUDA 12 it looks for no libnvrtc.so.13.
+    for (toolchain, library) in [
+        (&wheels.newest, "libnvrtc.so.12"),
+        (&wheels.oldest, "libnvrtc.so.12"),
+        (&wheels.next, "libnvrtc.so.13"),
+    ] {
+        link(&toolchain.nvrtc.join(library), &toolchain.nvrtc.join("libnvrtc.so"))?;
     }
-    Ok(Ok(Wheels { newest: library(&newest)?, oldest: library(&oldest)?, ptxas }))
+    Ok(Ok(wheels))
 }
 
 /// Installs `packages` into `place` unless they are there; says why it cannot.

@@ -15,6 +15,8 @@ pub struct Case<T> {
     pub vocab: usize,
     pub layout: Layout,
     pub threads: u32,
+    /// Blocks launched beyond one per row, which have nothing to do.
+    pub surplus_blocks: u32,
 }
 
 /// Elements from row to row beyond the vocabulary, and from an aligned address to the first.
@@ -55,11 +57,16 @@ impl<T: Logit> Case<T> {
             vocab,
             layout,
             threads: threads_for::<T>(vocab),
+            surplus_blocks: 0,
         }
     }
 
     pub fn rows(&self) -> usize {
         self.targets.len()
+    }
+
+    fn blocks(&self) -> u32 {
+        self.rows() as u32 + self.surplus_blocks
     }
 
     fn stride(&self) -> usize {
@@ -85,7 +92,7 @@ impl<T: Logit> Case<T> {
         arguments.extend(sizes.map(Into::into));
         arguments.extend([(self.stride() as u64).into(), IGNORED.into()]);
         let name = if entropy { "ama_logp_entropy_forward" } else { "ama_logp_forward" };
-        launch(module, &format!("{name}_{}", T::NAME), rows as u32, self.threads, seed, &arguments);
+        launch(module, &format!("{name}_{}", T::NAME), self.blocks(), self.threads, seed, &arguments);
         for (what, intact) in
             [("logp", logp.is_intact()), ("lse", lse.is_intact()), ("entropy", out.is_intact())]
         {
@@ -140,14 +147,7 @@ impl<T: Logit> Case<T> {
             IGNORED.into(),
         ];
         let suffix = if T::NAME == D::NAME { T::NAME.to_owned() } else { format!("{}_{}", T::NAME, D::NAME) };
-        launch(
-            module,
-            &format!("ama_logp_backward_{suffix}"),
-            self.rows() as u32,
-            self.threads,
-            seed,
-            &arguments,
-        );
+        launch(module, &format!("ama_logp_backward_{suffix}"), self.blocks(), self.threads, seed, &arguments);
         assert!(targets.is_intact() && lse.is_intact() && upstream.is_intact(), "inputs were written");
     }
 

@@ -68,14 +68,24 @@ pub fn module(file: &str) -> Kernels {
 
 /// A file of `ama-loss/src/cuda`, or of `AMA_CUDA_SOURCES` instead.
 pub fn emulated(file: &str) -> Module {
+    behind_common(source(file))
+}
+
+/// Kernels of a test's own, behind `common.cuh` of the same folder: what its functions do, without a kernel in between.
+pub fn emulated_text(name: &str, text: &str) -> Kernels {
+    Kernels::Emulated(behind_common(Source::new(name, text)))
+}
+
+fn behind_common(kernels: Source) -> Module {
+    compile(&[source("common.cuh"), kernels]).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn source(name: &str) -> Source {
     let folder = std::env::var_os("AMA_CUDA_SOURCES")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../ama-loss/src/cuda"), PathBuf::from);
-    let read = |name: &str| {
-        let path = folder.join(name);
-        let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        Source::new(name, text)
-    };
-    compile(&[read("common.cuh"), read(file)]).unwrap_or_else(|error| panic!("{error}"))
+    let path = folder.join(name);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    Source::new(name, text)
 }
 
 /// Launches a kernel whose buffers are as large as it wants.

@@ -18,6 +18,8 @@ pub struct Case {
     pub values: Vec<f32>,
     pub offsets: Vec<u32>,
     pub pieces: u32,
+    /// Blocks launched beyond those of the sequences, which have nothing to do.
+    pub surplus_blocks: u32,
 }
 
 impl Case {
@@ -32,7 +34,7 @@ impl Case {
         // Of very different sizes: numbers alike would have an exact sum in f64, whatever the order.
         let scaled = |(i, x): (usize, f32)| x * 0.5f32.powi((i * 7 % 60) as i32);
         let values = uniform(11, rows as usize, 20.0).into_iter().enumerate().map(scaled).collect();
-        Self { values, offsets, pieces }
+        Self { values, offsets, pieces, surplus_blocks: 0 }
     }
 
     pub fn sequences(&self) -> u32 {
@@ -53,13 +55,14 @@ impl Case {
             self.pieces.into(),
             rows.into(),
         ];
-        launch(module, "ama_segment_sum_piece_f32", blocks, threads(), seed, &arguments);
+        let with_surplus = blocks + self.surplus_blocks;
+        launch(module, "ama_segment_sum_piece_f32", with_surplus, threads(), seed, &arguments);
         let arguments: [Argument<'_>; 4] =
             [(&partial).into(), (&sums).into(), sequences.into(), self.pieces.into()];
         launch(
             module,
             "ama_segment_sum_total_f64",
-            sequences.div_ceil(threads()),
+            sequences.div_ceil(threads()) + self.surplus_blocks,
             threads(),
             seed,
             &arguments,
@@ -80,7 +83,8 @@ impl Case {
             self.pieces.into(),
             (rows as u32).into(),
         ];
-        launch(module, "ama_segment_spread_f32", self.sequences() * self.pieces, threads(), seed, &arguments);
+        let blocks = self.sequences() * self.pieces + self.surplus_blocks;
+        launch(module, "ama_segment_spread_f32", blocks, threads(), seed, &arguments);
         assert!(d_sums.is_intact() && offsets.is_intact() && d_values.is_intact());
         d_values.values()
     }

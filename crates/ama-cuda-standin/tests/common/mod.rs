@@ -71,7 +71,7 @@ pub fn case(name: &str, settings: &[(&str, &str)], body: impl FnOnce()) -> Optio
 pub fn child(name: &str, settings: &[(&str, &str)]) -> Child {
     let folder = tempfile::tempdir().expect("a folder for the library's names");
     let library = library();
-    for name in ["libcuda.so", "libcuda.so.1", "libcublasLt.so", "libcublasLt.so.12"] {
+    for name in ["libcuda.so", "libcuda.so.1", "libcublasLt.so", "libcublasLt.so.12", "libcublasLt.so.13"] {
         std::os::unix::fs::symlink(&library, folder.path().join(name)).expect("a symbolic link");
     }
     let (log, report) = (folder.path().join("log"), folder.path().join("report"));

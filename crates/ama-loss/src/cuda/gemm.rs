@@ -83,6 +83,9 @@ impl<'a, T> Matrix<'a, T> {
 }
 
 /// cuBLASLt on a stream: `f32` (all of it, not TF32) or `bf16` operands, `f32` sums and results.
+///
+/// Sizes, strides and addresses may be odd, also in `bf16`: from cuBLAS 11.0 on, 8-bit types alone have restrictions (its
+/// manual, "Tensor Core Usage"), and algorithms are chosen by the operands' real alignment. Multiples of 16 bytes are faster.
 #[derive(Debug)]
 pub struct CublasLt {
     handle: Handle,
