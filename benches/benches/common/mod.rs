@@ -1,5 +1,5 @@
 //! What the benches share: numbers to compute with, batches, and how long to measure.
-#![allow(dead_code, reason = "each bench uses its own part")]
+#![allow(dead_code, unused_imports, reason = "each bench uses its own part")]
 
 use std::time::Duration;
 
