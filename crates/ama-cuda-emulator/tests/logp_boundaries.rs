@@ -19,7 +19,7 @@ fn assert_near<D: Logit>(got: D, want: f64, ulps: f64, what: &str) {
 /// written 16 bytes at a time, first and last of each. Its gradient is `g (1 - e^(x - lse))`, of which a subtraction in `f32`
 /// leaves nothing; every other element's is `-g e^(x - lse)`, without the least admixture of the target's.
 fn gradients_at_every_place<T: Logit, D: Logit>(module: &Kernels) {
-    let vocab = if races() { 19 } else { 43 };
+    let vocab = if races() { 11 } else { 43 };
     // Exact in bf16.
     let (max, other) = (-16.0f32, -24.0f32);
     for (log_sum, layout) in [
@@ -28,7 +28,10 @@ fn gradients_at_every_place<T: Logit, D: Logit>(module: &Kernels) {
         (3e-37, Layout { padding: 0, shift: 3 }),
         (0.0, Layout { padding: 5, shift: 2 }),
         (0.75, Layout { padding: 2, shift: 7 }),
-    ] {
+    ]
+    .into_iter()
+    .take(if races() { 1 } else { 5 })
+    {
         let mut case = Case::<T>::new(vocab, vocab, 1.0, layout);
         case.targets = (0..vocab as u32).collect();
         case.upstream = (0..vocab).map(|i| if i % 2 == 0 { 1.0 } else { -0.375 }).collect();
@@ -135,9 +138,9 @@ fn the_widest_gap_between_logits() {
             case.upstream = vec![2.0; 2];
             let forward = case.forward(&module, true, 1);
             let entropy = forward.entropy.unwrap_or_default();
-            for row in 0..2 {
-                assert!((forward.logp[row] + ln_2).abs() <= 1e-6, "{at}: {}", forward.logp[row]);
-                assert!((entropy[row] - ln_2).abs() <= 1e-6, "{at}: entropy {}", entropy[row]);
+            for (logp, entropy) in forward.logp.iter().zip(&entropy) {
+                assert!((logp + ln_2).abs() <= 1e-6, "{at}: {logp}");
+                assert!((entropy - ln_2).abs() <= 1e-6, "{at}: entropy {entropy}");
             }
             let gradient = case.backward_in_place(&module, &forward.lse, 1);
             for (row, gradient) in gradient.chunks(vocab).enumerate() {
