@@ -63,7 +63,6 @@ impl Bundle {
         assert_eq!(parts, only.split(',').collect::<Vec<_>>(), "every part ran, in order");
         let failed = results["parts"].as_array().unwrap().iter().any(|part| part["status"] == "failed");
         assert_eq!(said.status.code(), Some(i32::from(failed)));
-        assert!(!self.folder.join("kit-work").exists(), "nothing but results and log stays");
         assert!(self.folder.join("kit.log").is_file());
         results
     }
@@ -140,7 +139,10 @@ fn a_wrong_value_is_named_with_its_test_and_message() {
     let results = bundle.play("cuda_logits,cuda_linear");
     let (status, reason) = end(&results, "cuda_logits");
     assert_eq!(status, "failed");
-    assert_eq!(reason, "1 of 2 tests failed: values: element 3: 1 vs 2");
+    assert_eq!(
+        reason,
+        "1 of 2 tests failed: values: element 3: 1 vs 2; in a process of its own: element 3: 1 vs 2"
+    );
     assert_eq!(end(&results, "cuda_linear").0, "passed");
 }
 
@@ -167,6 +169,43 @@ fn no_time_left_is_said_of_the_parts_that_it_costs() {
     let (status, reason) = end(&results, "cuda_logits");
     assert!(status == "failed" && reason.starts_with("took longer than its "), "{reason}");
     assert_eq!(end(&results, "cuda_sums"), ("skipped", "no time was left"));
+}
+
+/// What was found stays: in the results, under another name, and when somebody loses patience.
+#[test]
+fn earlier_results_are_kept_and_an_interruption_leaves_some() {
+    let Some(bundle) = Bundle::new("kept") else { return };
+    bundle.play("cuda_logits,kernels");
+    let mut script = Command::new("python3");
+    script.arg(bundle.folder.join("kit.py")).args(["--rehearse", "--only", "kernels,packages"]);
+    bundle.program(
+        "gpu",
+        &format!("{MEASURED}\nkill -TERM $(cat {}/kit.pid)\nsleep 1000", bundle.folder.display()),
+    );
+    let mut running = script.env("PYTHONDONTWRITEBYTECODE", "1").spawn().unwrap();
+    fs::write(bundle.folder.join("kit.pid"), running.id().to_string()).unwrap();
+    assert_eq!(running.wait().unwrap().code(), Some(130));
+    let results: Value =
+        serde_json::from_str(&fs::read_to_string(bundle.folder.join("results.json")).unwrap()).unwrap();
+    assert_eq!(results["finished"], false);
+    assert_eq!(end(&results, "cuda_logits").0, "passed", "of the run before");
+    assert_eq!(end(&results, "kernels"), ("failed", "interrupted"));
+    assert_eq!(found(&results, "kernels")["rows"][0]["name"], "copy");
+
+    bundle.manifest(&json!({ "commit": "another" }));
+    bundle.program("gpu", MEASURED);
+    bundle.play("kernels");
+    let names = fs::read_dir(&bundle.folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let old = names.filter(|name| name.to_string_lossy().starts_with("results-2")).count();
+    assert_eq!(old, 1, "results of another bundle are set aside");
+}
+
+#[test]
+fn no_number_is_lost_to_nan() {
+    let Some(bundle) = Bundle::new("nan") else { return };
+    bundle.program("gpu", "echo '{\"name\": \"copy\", \"milliseconds\": NaN}'");
+    let results = bundle.play("kernels");
+    assert_eq!(found(&results, "kernels")["rows"][0]["milliseconds"], "nan");
 }
 
 #[test]

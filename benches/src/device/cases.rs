@@ -54,6 +54,9 @@ pub struct Sizes {
     sums: (usize, usize),
     /// Pairs of the preference losses.
     pairs: usize,
+    /// Bytes that are written before every measurement: more than a cache holds, and longer under way than the host needs
+    /// to put a case on the stream.
+    pub filler: usize,
 }
 
 impl Sizes {
@@ -66,6 +69,7 @@ impl Sizes {
             heads: vec![(8192, 2048, 128_256), (2048, 576, 49_152)],
             sums: (256, 1024),
             pairs: 4096,
+            filler: 1 << 30,
         }
     }
 
@@ -78,6 +82,7 @@ impl Sizes {
             heads: vec![(8, 16, 264)],
             sums: (3, 40),
             pairs: 5,
+            filler: 1 << 10,
         }
     }
 }
@@ -85,25 +90,34 @@ impl Sizes {
 /// Bytes of logits that the head may hold: some hundred rows of the largest vocabulary.
 const BUDGET_BYTES: usize = 512 << 20;
 
-/// Visits every case in turn; what a case needs on the device is freed before the next.
+/// Visits every case in turn; what a case needs on the device is freed before the next. Cases that cannot be set up do not
+/// keep the others from being visited.
 ///
 /// # Errors
-/// A case cannot be set up, or `visit` fails.
+/// What could not be set up, or `visit` refused.
 pub fn each(gpu: &Gpu, sizes: &Sizes, visit: Visit<'_>) -> Result<(), Error> {
-    copy(gpu, sizes.copy, visit)?;
-    gemm::<f32>(gpu, "f32", sizes.gemm, |x| x, visit)?;
-    gemm::<bf16>(gpu, "bf16", sizes.gemm, bf16::from_f32, visit)?;
+    let mut failed = Vec::new();
+    let mut note = |what: &str, outcome: Result<(), Error>| {
+        if let Err(error) = outcome {
+            failed.push(format!("{what}: {error}"));
+        }
+    };
+    note("copy", copy(gpu, sizes.copy, visit));
+    // Our own kernels before those of cuBLASLt.
+    for &(rows, vocab) in &sizes.logits {
+        note("logits f32", logits::<f32>(gpu, "f32", rows, vocab, |x| x, visit));
+        note("logits bf16", logits::<bf16>(gpu, "bf16", rows, vocab, bf16::from_f32, visit));
+    }
+    note("sums", sums(gpu, sizes.sums, visit));
+    note("preference", preference(gpu, sizes.pairs, visit));
+    note("gemm f32", gemm::<f32>(gpu, "f32", sizes.gemm, |x| x, visit));
+    note("gemm bf16", gemm::<bf16>(gpu, "bf16", sizes.gemm, bf16::from_f32, visit));
     for &(rows, hidden, vocab) in &sizes.heads {
         let shape = HeadShape { rows, hidden, vocab };
-        head::<f32>(gpu, "f32", shape, |x| x, visit)?;
-        head::<bf16>(gpu, "bf16", shape, bf16::from_f32, visit)?;
+        note("head f32", head::<f32>(gpu, "f32", shape, |x| x, visit));
+        note("head bf16", head::<bf16>(gpu, "bf16", shape, bf16::from_f32, visit));
     }
-    for &(rows, vocab) in &sizes.logits {
-        logits::<f32>(gpu, "f32", rows, vocab, |x| x, visit)?;
-        logits::<bf16>(gpu, "bf16", rows, vocab, bf16::from_f32, visit)?;
-    }
-    sums(gpu, sizes.sums, visit)?;
-    preference(gpu, sizes.pairs, visit)
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("; ").into()) }
 }
 
 /// Ceiling of what is limited by memory.

@@ -103,10 +103,11 @@ pub(super) fn kernels(results: &Results) -> String {
             row.rate().map_or_else(|| "-".to_owned(), |rate| format!("{:.1} {}", rate / unit.0, unit.1));
         let share =
             row.rate().zip(limit).map_or_else(|| "-".to_owned(), |(r, l)| format!("{:.0}%", 100.0 * r / l));
-        let theirs = match peer {
-            Some(peer) if peer.0["error"].is_string() => cell(peer.text("error")),
-            _ => number(peer.and_then(Row::milliseconds), 3),
+        let time = |row: Option<&Row<'_>>| match row {
+            Some(row) if row.0["error"].is_string() => cell(row.text("error")),
+            _ => number(row.and_then(Row::milliseconds), 3),
         };
+        let theirs = time(peer);
         let faster =
             peer.and_then(Row::milliseconds).zip(row.milliseconds()).map(|(theirs, ours)| theirs / ours);
         let _ = writeln!(
@@ -115,7 +116,7 @@ pub(super) fn kernels(results: &Results) -> String {
             cell(row.text("name")),
             cell(row.text("dtype")),
             cell(row.text("shape")),
-            number(row.milliseconds(), 3),
+            time(Some(row)),
             number(faster, 2),
             number(row.extra_mib(), 1),
             number(peer.and_then(Row::extra_mib), 1),
