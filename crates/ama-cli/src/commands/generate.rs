@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::console::Console;
-use crate::generation::{decode, stop_ids};
+use crate::generation::decode;
 use crate::policy::Policy;
 
 /// Options of `ama generate`.
@@ -49,7 +49,7 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
         temperature: options.temperature,
         top_p: options.top_p,
         seed: options.seed,
-        stop_ids: stop_ids(&policy.tokenizer, policy.model.config()),
+        stop_ids: policy.stop_ids.clone(),
     };
     let ids = generate(&policy.model, &[prompt], &how)?.pop().unwrap_or_default();
     let text = decode(&policy.tokenizer, &ids)?;
