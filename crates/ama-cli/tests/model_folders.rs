@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use common::{Lab, call, refused, succeed, weights};
+use common::{Lab, call, refused, succeed};
 use serde_json::{Value, json};
 
 /// Ids of the suite's tokens ` 7` and ` 8`.
@@ -91,8 +91,7 @@ fn answers_stop_at_the_tokens_of_generation_config() {
         let (task, out) = (format!("t={data}"), lab.path("eval.json"));
         let flags =
             ["eval", "--model", model, "--reference", model, "--task", &task, "--out", &out, "--json"];
-        let said: Value =
-            serde_json::from_str(&succeed(&flags).out.lines().last().unwrap().to_owned()).unwrap();
+        let said: Value = serde_json::from_str(&succeed(&flags).out).unwrap();
         said["tasks"]["t"]["win_rate"].as_f64().unwrap()
     };
     let endless = generated(&model);
@@ -243,24 +242,15 @@ fn diverged_weights_are_never_written() {
         ("later", ["--lr", "1e30", "--steps", "9", "--checkpoint-every", "100"]),
     ] {
         let out = lab.path(name);
-        let said = call(
-            &[
-                &["specialist", "--model", &model, "--data", &data, "--out", &out, "--clip", "0"],
-                &["--sft-weight", "1", "--schedule", "constant", "--max-length", "64"],
-                &flags[..],
-            ]
-            .concat(),
-        );
+        let common = ["--clip", "0", "--sft-weight", "1", "--schedule", "constant", "--max-length", "64"];
+        let files = ["--model", &model, "--data", &data, "--out", &out];
+        let said = call(&[&["specialist"], &files[..], &common[..], &flags[..]].concat());
         assert_eq!(said.code, Some(1), "{name}: {}", said.err);
         assert!(said.err.contains("step") && said.err.contains("lower the learning rate"), "{}", said.err);
         assert!(!Path::new(&out).exists(), "{name}");
+        // Huge but finite weights make a checkpoint; broken ones make none, and then nothing is left.
         let partial = lab.path(&format!("{name}.partial"));
-        if Path::new(&partial).exists() {
-            for (file, bytes) in weights(Path::new(&partial)) {
-                let finite = bytes.as_chunks::<4>().0.iter().all(|b| f32::from_le_bytes(*b).is_finite());
-                assert!(finite, "{name}: {}", file.display());
-            }
-        }
+        assert_eq!(Path::new(&partial).exists(), name == "later", "{name}: {}", said.err);
     }
 }
 

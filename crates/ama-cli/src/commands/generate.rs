@@ -13,8 +13,11 @@ use crate::policy::Policy;
 
 /// Options of `ama generate`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  ama generate --model models/base --prompt 'Once upon a time'\n  \
-    ama generate --model models/base --prompt 'Dear diary,' --temperature 0.8 --top-p 0.95 --seed 3")]
+#[command(
+    after_help = "The answer ends at the tokenizer's end of sequence, and at eos_token_id of config.json and of \
+    generation_config.json.\n\nExamples:\n  ama generate --model models/base --prompt 'Once upon a time'\n  \
+    ama generate --model models/base --prompt 'Dear diary,' --temperature 0.8 --top-p 0.95 --seed 3"
+)]
 pub(crate) struct Options {
     /// Model folder
     #[arg(long, value_name = "DIR")]

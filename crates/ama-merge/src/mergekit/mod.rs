@@ -42,8 +42,11 @@ impl Recipe {
     /// what mergekit does and this crate does not, [`MergeError::Io`].
     pub fn from_mergekit(path: &Path) -> Result<(Self, Vec<Notice>), MergeError> {
         let text = std::fs::read_to_string(path).map_err(io("read", path))?;
-        let file: File = serde_saphyr::from_str(&text)
-            .map_err(|error| MergeError::Yaml { path: path.to_path_buf(), problem: error.to_string() })?;
+        let file: File = serde_saphyr::from_str(&text).map_err(|error| MergeError::Yaml {
+            path: path.to_path_buf(),
+            // Without the excerpt of the file, which takes several lines.
+            problem: error.without_snippet().to_string(),
+        })?;
         let mut reader = Reader { path, method: method(path, &file.merge_method)?, notices: Vec::new() };
         let recipe = reader.recipe(&file)?;
         Ok((recipe, reader.notices))
