@@ -104,7 +104,7 @@ where
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            console::note(&format!("ama: {error:#}"));
+            console::note(&format!("ama: {}", exit::message(&error)));
             ExitCode::from(exit::code(&error))
         }
     }
@@ -132,5 +132,6 @@ fn dispatch(cli: &Cli) -> Result<()> {
 fn start_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
     // Fails only when a subscriber is set already (a second call in one process).
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let _ = log.with_ansi(console::on_terminal()).try_init();
 }

@@ -50,7 +50,7 @@ pub enum TrainError {
     #[error(
         "step {step}: {what} is not finite for {pairs}; the last good state is {}; \
          lower the learning rate or look at these rows",
-        checkpoint.as_ref().map_or_else(|| "not on disk (no checkpoint folder)".into(), |p| p.display().to_string())
+        checkpoint.as_ref().map_or_else(|| "not on disk".into(), |p| p.display().to_string())
     )]
     NonFinite {
         /// The step that failed, from 0.
@@ -61,6 +61,17 @@ pub enum TrainError {
         pairs: String,
         /// The checkpoint that was written, if any.
         checkpoint: Option<PathBuf>,
+    },
+    /// Weights that are NaN or infinite after a step, so that they are not written.
+    #[error(
+        "step {step}: the weights are not finite any more (tensor `{tensor}`), so nothing was written; lower the learning \
+         rate or clip the gradients"
+    )]
+    Diverged {
+        /// Completed steps.
+        step: u64,
+        /// The first tensor that holds such a value.
+        tensor: String,
     },
     /// The caller asked to stop (Ctrl-C).
     #[error(

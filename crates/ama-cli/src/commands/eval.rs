@@ -82,7 +82,7 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let temporary =
         tempfile::tempdir_in(folder).with_context(|| format!("cannot write in {}", folder.display()))?;
-    let generate = generation::greedy(&policy.tokenizer, policy.model.config(), options.max_new_tokens);
+    let generate = generation::greedy(&policy, options.max_new_tokens);
     let decode = |ids: &[u32]| generation::decode(&policy.tokenizer, ids).map_err(TrainError::from);
     let mut results: BTreeMap<&str, TaskResult> = BTreeMap::new();
     for (name, file) in tasks {

@@ -14,6 +14,7 @@ use super::arguments::{Dtype, OrderArg, TrainingArgs};
 use crate::console::Console;
 use crate::corpus::{Rows, Source, report_json};
 use crate::files;
+use crate::generation::stop_ids;
 use crate::job::{Job, WorkFolder};
 use crate::key::Key;
 use crate::policy::{Policy, fits, want_folder};
@@ -84,9 +85,10 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
         let tokenizer = PairTokenizer::from_folder(&options.model)?;
         let config = LlamaConfig::from_json(&options.model.join("config.json"))?;
         fits(&tokenizer, &config, &options.model)?;
+        let stop_ids = stop_ids(&tokenizer, &options.model)?;
         let model = Llama::random(&config, options.seed, Init::Scaled)?;
         let fingerprint = params_fingerprint(&config, model.params());
-        Policy { model, tokenizer, folder: options.model.clone(), fingerprint }
+        Policy { model, tokenizer, folder: options.model.clone(), fingerprint, stop_ids }
     } else {
         Policy::open(&options.model)?
     };

@@ -34,7 +34,9 @@ pub(crate) fn evaluation(
         .bytes("model", model.fingerprint.as_bytes())
         .bytes("reference", reference.fingerprint.as_bytes())
         .field("loss", &config.loss)
-        .field("max_new_tokens", &config.max_new_tokens);
+        .field("max_new_tokens", &config.max_new_tokens)
+        // The model's fingerprint is that of its weights: where answers stop is another matter.
+        .field("stop tokens", &generation::configured_stop_ids(&model.folder)?);
     for (task, _, specialist) in tasks {
         key = key
             .bytes("task", task.name.as_bytes())
@@ -44,7 +46,7 @@ pub(crate) fn evaluation(
     }
     context.stage(format!("evaluation/{name}"), key.hex()).run(|_| {
         let policy = model.load()?;
-        let generate = generation::greedy(&policy.tokenizer, policy.model.config(), config.max_new_tokens);
+        let generate = generation::greedy(&policy, config.max_new_tokens);
         let decode = |ids: &[u32]| generation::decode(&policy.tokenizer, ids).map_err(TrainError::from);
         let mut results = Results::new();
         for (task, scores, _) in tasks {
