@@ -30,8 +30,8 @@ const FLUSH_EVERY: Duration = Duration::from_secs(20);
 /// computed again.
 ///
 /// # Errors
-/// [`TrainError::NonFinite`] for a log-probability that is NaN or infinite, [`TrainError::Interrupted`] when asked to
-/// stop (what was computed is in the cache), or what the cache refuses.
+/// [`TrainError::NonFinite`] for a log-probability that is NaN or infinite, [`TrainError::ScoringInterrupted`] when asked
+/// to stop (what was computed is in the cache), or what the cache refuses.
 pub fn score_cached(
     model: &Llama,
     pairs: &TokenStore,
@@ -49,24 +49,27 @@ pub fn score_cached(
     missing.iter().for_each(|&index| wanted[index] = true);
     let parts =
         parts(pairs, options).into_iter().filter(|part| wanted[part.clone()].contains(&true)).collect();
-    let done_before = pairs.len() - missing.len();
-    let mut done = 0;
+    let mut done = pairs.len() - missing.len();
+    let interrupted = |done: usize| TrainError::ScoringInterrupted {
+        done: done as u64,
+        total: pairs.len() as u64,
+        kept: Some(cache.dir().to_path_buf()),
+    };
+    if !missing.is_empty() && control.stopped() {
+        return Err(interrupted(done));
+    }
     let mut fresh: Vec<([u8; 16], PairScore)> = Vec::new();
     let mut flushed = Instant::now();
     let result = score_parts(model, pairs, parts, label, |scores| {
         let new = scores.iter().filter(|(index, _)| wanted[*index]);
         fresh.extend(new.map(|&(index, score)| (ids[index], score)));
         done += scores.iter().filter(|(index, _)| wanted[*index]).count();
-        control.observer.scored(label, (done_before + done) as u64, pairs.len() as u64);
+        control.observer.scored(label, done as u64, pairs.len() as u64);
         if flushed.elapsed() >= FLUSH_EVERY {
             cache.append(key, &std::mem::take(&mut fresh))?;
             flushed = Instant::now();
         }
-        if control.stopped() {
-            Err(TrainError::Interrupted { step: done as u64, checkpoint: None })
-        } else {
-            Ok(())
-        }
+        if control.stopped() { Err(interrupted(done)) } else { Ok(()) }
     });
     if !fresh.is_empty() {
         cache.append(key, &fresh)?;
@@ -86,7 +89,7 @@ pub fn score_cached(
 /// Scores of every pair of `pairs` under `model`, without a cache.
 ///
 /// # Errors
-/// As [`score_cached`].
+/// As [`score_cached`]; nothing is kept of a pass that was stopped.
 pub fn score(
     model: &Llama,
     pairs: &TokenStore,
@@ -100,7 +103,8 @@ pub fn score(
         let done = out.len();
         control.observer.scored(label, done as u64, pairs.len() as u64);
         if control.stopped() {
-            Err(TrainError::Interrupted { step: done as u64, checkpoint: None })
+            let (done, total) = (done as u64, pairs.len() as u64);
+            Err(TrainError::ScoringInterrupted { done, total, kept: None })
         } else {
             Ok(())
         }
