@@ -4,7 +4,7 @@
 //! Actions: `kill` ends the process without any clean-up, as a kill would; `wait` says so on stderr and holds the process until
 //! it is asked to stop.
 //! Points: `step`, `scored`, `checkpoint` and `written` (a step, a batch of scores, a checkpoint, a tensor of a merge is done), `temporary` (a file is written but has not got its name),
-//! `output-whole` (a model folder has its name, the state beside it is not gone yet).
+//! `output-whole` (the output has its name, the state beside it is not gone yet).
 
 /// Does what the environment says about the point `name`.
 #[cfg(debug_assertions)]

@@ -10,10 +10,10 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+#[cfg(all(unix, debug_assertions))]
+use common::Held;
 #[cfg(debug_assertions)]
 use common::killed_at;
-#[cfg(all(unix, debug_assertions))]
-use common::{Held, Said};
 use common::{Lab, ama, call, names, refused, succeed, weights};
 
 /// Starts the command and kills it (SIGKILL on Unix) after a while, or finds it done.
@@ -260,6 +260,13 @@ fn stopped_scoring_goes_on_from_what_it_says_it_kept() {
     assert!(fs::read(&out).unwrap() == fs::read(&whole).unwrap());
     assert!(!Path::new(&state).exists(), "nothing of either is left");
 
+    fs::remove_file(&out).unwrap();
+    killed_at("output-whole", &args(&model, &pairs, &out, "150"));
+    assert!(fs::read(&out).unwrap() == fs::read(&whole).unwrap() && Path::new(&state).exists());
+    let again = succeed(&args(&model, &pairs, &out, "150"));
+    assert!(again.err.contains("30 pairs were scored by an earlier call"), "{}", again.err);
+    assert!(fs::read(&out).unwrap() == fs::read(&whole).unwrap() && !Path::new(&state).exists());
+
     let said = stopped_at_the_third_batch(&args(&model, &pairs, &out, "150"));
     assert!(said.contains(&format!("stopped with {kept} of 30")), "an older output is no head start: {said}");
     let (other_out, other_whole) = (&out, lab.path("other.parquet"));
@@ -298,11 +305,25 @@ fn a_stopped_evaluation_ends_with_the_same_results() {
     let (model, out, whole) = (lab.path("model"), lab.path("out.json"), lab.path("whole.json"));
     let tasks = ["helpful", "harmless"]
         .map(|task| format!("{task}={}", lab.path(&format!("suite/test/{task}.parquet"))));
+    let (tuned, rows) = (lab.path("tuned"), lab.path("suite/sft.parquet"));
+    succeed(&[
+        "sft",
+        "--model",
+        &model,
+        "--data",
+        &rows,
+        "--out",
+        &tuned,
+        "--steps",
+        "1",
+        "--max-length",
+        "64",
+    ]);
     let args = |out: &str| -> Vec<String> {
         [
             "eval",
             "--model",
-            &model,
+            &tuned,
             "--reference",
             &model,
             "--task",
@@ -331,7 +352,7 @@ fn a_stopped_evaluation_ends_with_the_same_results() {
 fn a_run_that_is_stopped_while_scoring_says_what_it_kept() {
     let lab = Lab::new();
     let (config, out) = (lab.config("run.toml"), lab.path("run"));
-    let args = ["run", &config, "--out", &out, "--set", "data.micro_batch_tokens=400"];
+    let args = ["run", &config, "--out", &out, "--set", "data.micro_batch_tokens=150"];
     let said = stopped_at_the_third_batch(&args);
     assert!(said.contains("of 30 pairs scored; their scores are in"), "{said}");
     assert!(said.contains("run/cache; call it again to continue"), "{said}");

@@ -21,8 +21,9 @@ const VERSION: u32 = 1;
 const KEY: &str = "ama";
 const PREFIX: &str = "step-";
 const SUFFIX: &str = ".safetensors";
-/// A checkpoint that is not whole yet is `.step-XXXXXX.tmp`.
+/// A checkpoint that is not whole yet is `.step-XXXXXX.tmp`, which safetensors in turn writes as `.tmpXXXXXX`.
 const UNFINISHED: (&str, &str) = (".step-", ".tmp");
+const UNFINISHED_INNER: &str = ".tmp";
 
 /// Where and how often a run is saved.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -177,8 +178,10 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
 /// Deletes what killed processes were writing. A run's folder has one process at a time, so nobody is writing now.
 pub(crate) fn remove_unfinished(checkpoints: &Checkpoints) -> Result<(), TrainError> {
     let Some(folder) = checkpoints.folder.as_ref().filter(|folder| folder.is_dir()) else { return Ok(()) };
-    for path in named(folder, UNFINISHED.0, UNFINISHED.1)? {
-        std::fs::remove_file(&path).map_err(TrainError::io("deleting", &path))?;
+    for (start, end) in [UNFINISHED, (UNFINISHED_INNER, "")] {
+        for path in named(folder, start, end)? {
+            std::fs::remove_file(&path).map_err(TrainError::io("deleting", &path))?;
+        }
     }
     Ok(())
 }

@@ -42,17 +42,21 @@ pub fn score_cached(
     control: &mut Control<'_>,
 ) -> Result<Vec<PairScore>, TrainError> {
     let ids: Vec<[u8; 16]> = (0..pairs.len()).map(|i| *pairs.id(i).as_bytes()).collect();
-    let missing = cache.missing(key, &ids)?;
+    let table = cache.load(key)?;
+    let missing = table.missing(&ids);
+    // A pair that the data repeats is scored once, and counts when it has a score.
+    let mut done = ids.iter().filter(|id| table.get(id).is_some()).count();
+    let total = (done + missing.len()) as u64;
+    drop(table);
     // Forward passes are cut from the whole store and those with a missing pair are run whole, so that a pass that was
     // cut off and continued packs every pair with the same neighbours: the same bits.
     let mut wanted = vec![false; pairs.len()];
     missing.iter().for_each(|&index| wanted[index] = true);
     let parts =
         parts(pairs, options).into_iter().filter(|part| wanted[part.clone()].contains(&true)).collect();
-    let mut done = pairs.len() - missing.len();
     let interrupted = |done: usize| TrainError::ScoringInterrupted {
         done: done as u64,
-        total: pairs.len() as u64,
+        total,
         kept: Some(cache.dir().to_path_buf()),
     };
     if !missing.is_empty() && control.stopped() {
@@ -64,7 +68,7 @@ pub fn score_cached(
         let new = scores.iter().filter(|(index, _)| wanted[*index]);
         fresh.extend(new.map(|&(index, score)| (ids[index], score)));
         done += scores.iter().filter(|(index, _)| wanted[*index]).count();
-        control.observer.scored(label, done as u64, pairs.len() as u64);
+        control.observer.scored(label, done as u64, total);
         if flushed.elapsed() >= FLUSH_EVERY {
             cache.append(key, &std::mem::take(&mut fresh))?;
             flushed = Instant::now();

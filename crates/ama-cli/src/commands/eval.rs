@@ -15,8 +15,8 @@ use crate::exit::bad_input;
 use crate::files;
 use crate::generation;
 use crate::policy::Policy;
-use crate::scoring;
 use crate::work::WorkFolder;
+use crate::{fail_point, scoring};
 
 /// Options of `ama eval`.
 #[derive(Debug, Args)]
@@ -118,6 +118,7 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
     }
     let value = json!({ "model": options.model, "reference": options.reference, "tasks": results });
     files::write_json(&options.out, &value)?;
+    fail_point::reach("output-whole");
     work.done()?;
     console.finish(&value)
 }

@@ -11,8 +11,8 @@ use serde_json::json;
 use crate::console::Console;
 use crate::corpus::{Rows, Source, report_json};
 use crate::policy::Policy;
-use crate::scoring;
 use crate::work::WorkFolder;
+use crate::{fail_point, scoring};
 
 /// Options of `ama score`.
 #[derive(Debug, Args)]
@@ -65,6 +65,7 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
     let rows: Vec<_> =
         scored.scores.into_iter().enumerate().map(|(i, score)| (*pairs.id(i).as_bytes(), score)).collect();
     write_scores_parquet(&options.out, &rows)?;
+    fail_point::reach("output-whole");
     work.done()?;
     let tokens = pairs.total_tokens();
     let tokens_per_s = scored.tokens as f64 / wall_s;
