@@ -10,11 +10,11 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-#[cfg(all(unix, debug_assertions))]
-use common::Held;
 #[cfg(debug_assertions)]
 use common::killed_at;
-use common::{Lab, ama, call, names, refused, succeed, weights};
+#[cfg(all(unix, debug_assertions))]
+use common::{Held, call};
+use common::{Lab, ama, names, refused, succeed, weights};
 
 /// Starts the command and kills it (SIGKILL on Unix) after a while, or finds it done.
 fn kill_after(args: &[&str], time: Duration) {

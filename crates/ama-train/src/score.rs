@@ -23,8 +23,8 @@ impl Default for ScoreOptions {
     }
 }
 
-/// Results reach the disk at least this often, so that a killed run loses no more than this.
-const FLUSH_EVERY: Duration = Duration::from_secs(20);
+/// Results reach the disk so often: a killed pass loses a twentieth of its time, and these seconds at least and at most.
+const FLUSH_EVERY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(20));
 
 /// Scores of every pair of `pairs` under `model`, in the store's order; what `cache` already holds under `key` is not
 /// computed again.
@@ -63,13 +63,14 @@ pub fn score_cached(
         return Err(interrupted(done));
     }
     let mut fresh: Vec<([u8; 16], PairScore)> = Vec::new();
-    let mut flushed = Instant::now();
+    let started = Instant::now();
+    let mut flushed = started;
     let result = score_parts(model, pairs, parts, label, |scores| {
         let new = scores.iter().filter(|(index, _)| wanted[*index]);
         fresh.extend(new.map(|&(index, score)| (ids[index], score)));
         done += scores.iter().filter(|(index, _)| wanted[*index]).count();
         control.observer.scored(label, done as u64, total);
-        if flushed.elapsed() >= FLUSH_EVERY {
+        if flushed.elapsed() >= (started.elapsed() / 20).clamp(FLUSH_EVERY.0, FLUSH_EVERY.1) {
             cache.append(key, &std::mem::take(&mut fresh))?;
             flushed = Instant::now();
         }

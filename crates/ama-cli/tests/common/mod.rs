@@ -84,15 +84,15 @@ impl Held {
             .stderr(Stdio::piped())
             .spawn()
             .expect("ama starts");
-        let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
-        let mut said = String::new();
+        let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut held = Self { child, stderr, said: String::new() };
         loop {
-            let line = said.len();
-            let read = stderr.read_line(&mut said).expect("text");
-            assert!(read > 0, "ama {} reaches {point}\n{said}", args.join(" "));
-            if said[line..].starts_with("waiting at ") {
-                said.truncate(line);
-                return Self { child, stderr, said };
+            let line = held.said.len();
+            let read = held.stderr.read_line(&mut held.said).expect("text");
+            assert!(read > 0, "ama {} reaches {point}\n{}", args.join(" "), held.said);
+            if held.said[line..].starts_with("waiting at ") {
+                held.said.truncate(line);
+                return held;
             }
         }
     }
