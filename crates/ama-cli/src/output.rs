@@ -64,6 +64,11 @@ impl Output {
     /// # Errors
     /// As [`Output::claim_file`].
     pub(crate) fn claim_logs(paths: [&Option<PathBuf>; 2]) -> Result<Vec<Self>> {
+        if let [Some(one), Some(other)] = paths
+            && one == other
+        {
+            return Err(bad_input(format!("{}: named for two files; name two", one.display())));
+        }
         paths.into_iter().flatten().map(|path| Self::claim_file(path)).collect()
     }
 

@@ -148,5 +148,8 @@ fn logs_are_locked_too() {
         let args = ["specialist", "--model", &model, "--data", &pairs, "--out", &out, flag, &log];
         refused(&args, &["process 4242", &log]);
     }
+    let twice = lab.path("twice");
+    let args = ["specialist", "--model", &model, "--data", &pairs, "--out", &out, "--metrics", &twice];
+    refused(&[&args[..], &["--summary", &twice]].concat(), &["named for two files", &twice]);
     assert!(!Path::new(&out).exists() && !Path::new(&lab.path("out.partial")).exists());
 }
