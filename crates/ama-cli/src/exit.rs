@@ -17,7 +17,7 @@ use crate::config::ConfigError;
 pub(crate) const FAILED: u8 = 1;
 /// Bad usage or bad input.
 pub(crate) const BAD_INPUT: u8 = 2;
-/// Stopped by the user, after a checkpoint was written.
+/// Stopped by the user, after what was done was kept.
 pub(crate) const INTERRUPTED: u8 = 130;
 
 /// Input that a command refuses; the text says what was wanted, what came, where, and the remedy.
@@ -59,6 +59,15 @@ pub(crate) fn message(error: &anyhow::Error) -> String {
 /// The exit code of an error: the outermost link of the chain that has an opinion decides.
 pub(crate) fn code(error: &anyhow::Error) -> u8 {
     error.chain().find_map(code_of).unwrap_or(FAILED)
+}
+
+/// Whether a call that was stopped has kept something to continue from.
+pub(crate) fn kept(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|error| error.downcast_ref()).any(|error| match error {
+        TrainError::Interrupted { checkpoint, .. } => checkpoint.is_some(),
+        TrainError::ScoringInterrupted { done, kept, .. } => *done > 0 && kept.is_some(),
+        _ => false,
+    })
 }
 
 fn code_of(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
@@ -115,7 +124,7 @@ fn of_io(error: &std::io::Error) -> u8 {
 
 fn of_train(error: &TrainError) -> u8 {
     match error {
-        TrainError::Interrupted { .. } => INTERRUPTED,
+        TrainError::Interrupted { .. } | TrainError::ScoringInterrupted { .. } => INTERRUPTED,
         TrainError::NonFinite { .. } | TrainError::Diverged { .. } | TrainError::Loss(_) => FAILED,
         TrainError::Io { source, .. } => of_io(source),
         TrainError::Data(error) => of_data(error),

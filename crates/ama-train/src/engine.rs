@@ -89,6 +89,7 @@ pub fn train<O: Objective + Send>(
         wall_before_s: 0.0,
         started,
     };
+    checkpoint::remove_unfinished(checkpoints)?;
     if let Some(found) = checkpoint::latest(checkpoints, model.params())? {
         run.resume(model, objective, found)?;
     }

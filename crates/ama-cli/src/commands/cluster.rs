@@ -11,6 +11,7 @@ use crate::config::{NAME, is_name};
 use crate::console::Console;
 use crate::exit::bad_input;
 use crate::files;
+use crate::output::Output;
 
 /// Options of `ama data cluster`.
 #[derive(Debug, Args)]
@@ -48,12 +49,6 @@ pub(crate) struct Options {
 /// # Errors
 /// Rows that cannot be used or grouped; a file that is there already.
 pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
-    if options.out.exists() {
-        return Err(bad_input(format!(
-            "{}: it is there already; remove it or choose another --out",
-            options.out.display()
-        )));
-    }
     if !options.names.is_empty() && options.names.len() != options.k {
         let (names, k) = (options.names.len(), options.k);
         return Err(bad_input(format!("--names gives {names} names for --k {k} tasks; give one for each")));
@@ -68,6 +63,13 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
         return Err(bad_input(format!(
             "{}: no such folder; make it or choose another --out",
             folder.display()
+        )));
+    }
+    let _claim = Output::claim_file(&options.out)?;
+    if options.out.exists() {
+        return Err(bad_input(format!(
+            "{}: it is there already; remove it or choose another --out",
+            options.out.display()
         )));
     }
     let how = ClusterOptions { k: options.k, seed: options.seed, sample: options.sample, runs: options.runs };

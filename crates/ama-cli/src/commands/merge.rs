@@ -13,6 +13,7 @@ use serde_json::json;
 use super::arguments::Dtype;
 use crate::console::{self, Console};
 use crate::exit::bad_input;
+use crate::output::Output;
 use crate::progress::Progress;
 use crate::stop;
 
@@ -128,6 +129,7 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
     if options.trust_vocabulary {
         recipe.vocabulary = Vocabulary::Trust;
     }
+    let _claim = Output::claim(&options.out)?;
     let mut progress = Progress::new(format!("merge {}", recipe.method.name()));
     let report = merge_with(&recipe, &options.out, options.max_shard_bytes, |at| {
         progress.written(at.tensor, at.done_bytes, at.total_bytes);

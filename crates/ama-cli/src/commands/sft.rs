@@ -13,11 +13,13 @@ use serde_json::json;
 use super::arguments::{Dtype, OrderArg, TrainingArgs};
 use crate::console::Console;
 use crate::corpus::{Rows, Source, report_json};
-use crate::files;
 use crate::generation::stop_ids;
-use crate::job::{Job, WorkFolder};
+use crate::job::Job;
 use crate::key::Key;
+use crate::output::Output;
 use crate::policy::{Policy, fits, want_folder};
+use crate::work::WorkFolder;
+use crate::{fail_point, files};
 
 /// Options of `ama sft`.
 #[derive(Debug, Args)]
@@ -79,7 +81,8 @@ pub(crate) struct Options {
 /// Bad input, an interruption, or a run that failed.
 pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
     let training = options.training.settings(options.batch, options.lr)?;
-    let work = WorkFolder::beside(&options.out, options.resume)?;
+    let work = WorkFolder::of_model(&options.out, options.resume)?;
+    let _logs = Output::claim_logs([&options.metrics, &options.summary])?;
     let mut policy = if options.from_scratch {
         want_folder(&options.model)?;
         let tokenizer = PairTokenizer::from_folder(&options.model)?;
@@ -99,7 +102,7 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
         limit: options.limit,
         max_length: options.max_length,
     };
-    let store = source.tokenise(&policy.tokenizer, &work.join("rows.tokens"))?;
+    let store = source.tokenise(&policy.tokenizer, &work.tokens("rows"))?;
     let train_options = training.options(store.len());
     let identity = Key::of("sft")
         .bytes("model", &policy.fingerprint)
@@ -111,7 +114,7 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
     let mut objective = Sft::new(store.clone(), options.batch, options.seed, options.order.into())?;
     let job = Job {
         label: "sft".into(),
-        checkpoints: work.join("checkpoints"),
+        checkpoints: work.checkpoints(),
         metrics: options.metrics.clone(),
         identity,
         every_steps: training.checkpoint_every,
@@ -119,10 +122,12 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
         report: None,
     };
     let summary = job.train(&mut policy.model, &mut objective)?;
-    policy.save(&options.out, options.dtype.into())?;
+    // First: who finds the model finds the summary.
     if let Some(path) = &options.summary {
         files::write_json(path, &summary)?;
     }
+    policy.save(&options.out, options.dtype.into())?;
+    fail_point::reach("output-whole");
     work.done()?;
     let last = summary.losses.last().copied();
     console.say(&format!(
