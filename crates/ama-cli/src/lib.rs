@@ -24,6 +24,7 @@ mod generation;
 mod job;
 mod key;
 mod live;
+mod notes;
 mod policy;
 mod progress;
 mod run;

@@ -96,6 +96,117 @@ fn merged_boundaries_are_counted() {
     assert_eq!((report.kept, report.merged_boundaries), (2, 1));
 }
 
+/// What looks like a mistake in the rows is counted, by a store and without one alike.
+#[test]
+fn suspicious_rows_are_counted() {
+    let folder = Folder::new();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut file: serde_json::Value =
+        serde_json::from_slice(&fs::read(golden.join("tokenizer.json")).unwrap()).unwrap();
+    file["post_processor"] = serde_json::json!({"type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<|start|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<|start|>": {"id": "<|start|>", "ids": [1], "tokens": ["<|start|>"]}}});
+    let model = tempfile::tempdir().unwrap();
+    fs::write(model.path().join("tokenizer.json"), file.to_string()).unwrap();
+    fs::copy(golden.join("tokenizer_config.json"), model.path().join("tokenizer_config.json")).unwrap();
+    fs::write(model.path().join("config.json"), r#"{"max_position_embeddings": 12}"#).unwrap();
+    let tokenizer = PairTokenizer::from_folder(model.path()).unwrap();
+    assert_eq!((tokenizer.max_positions(), tokenizer.leading_id()), (Some(12), Some(1)));
+    let contents = vec![
+        text("Why?", " yes", " no"),
+        text("<|start|>Why?", " yes<|end|>\n", " no <|end|>"), // BOS twice; EOS twice behind the first only
+        text("Why?", "Why? yes", "Why? no"),
+        text("Why?", " yes", " yes\n"),
+        text("Why?", " na\u{ef}ve", " nai\u{308}ve"),
+        text("Why?", " yes", " no"),
+        ids(&[1; 8], &[2; 5], &[3; 4]), // 13 positions
+        ids(&[1; 8], &[2; 4], &[3; 4]), // 12
+        ids(&[1; 30], &[2], &[3]),      // dropped
+    ];
+    let options = TokeniseOptions { max_length: Some(30) };
+    let (store, report) =
+        TokenStore::build(numbered(contents.clone()), &tokenizer, &options, &folder.path(), |_| ()).unwrap();
+    assert_eq!((report.doubled_bos, report.doubled_eos), (1, 1));
+    assert_eq!((report.repeated_prompts, report.white_space_only, report.normal_form_only), (1, 1, 1));
+    assert_eq!((report.duplicates, report.kept, report.dropped_prompt_too_long), (1, 8, 1));
+    let longest = (0..store.len()).map(|i| {
+        let example = store.example(i);
+        example.prompt.len() + example.completions().map(<[u32]>::len).max().unwrap()
+    });
+    assert_eq!(report.longest, longest.clone().max().unwrap() as u64);
+    assert_eq!(report.beyond_positions, longest.filter(|&len| len > 12).count() as u64);
+    assert!(report.beyond_positions >= 1 && report.beyond_positions < 8);
+
+    let count = |tokenizer: Option<&PairTokenizer>| {
+        ama_data::BuildReport::of(numbered(contents.clone()), tokenizer, &options, Err).unwrap()
+    };
+    assert_eq!(count(Some(&tokenizer)), report, "one count, with a store or without");
+    let texts_only = count(None);
+    assert_eq!((texts_only.read, texts_only.kept, texts_only.duplicates), (9, 9, 1));
+    assert_eq!((texts_only.repeated_prompts, texts_only.white_space_only, texts_only.tokens), (1, 1, 0));
+}
+
+/// Bad rows can be passed over; a data set without a usable row is an error either way.
+#[test]
+fn counting_goes_on_after_bad_rows() {
+    let tokenizer = tokenizer();
+    let contents = || numbered(vec![text("p", " c", " c"), text("p", " c", " r"), text("", " c", " r")]);
+    let mut faults = Vec::new();
+    let report = ama_data::BuildReport::of(contents(), Some(&tokenizer), &uncut(), |error| {
+        faults.push(error.to_string());
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!((report.read, report.kept), (1, 1));
+    assert!(faults.len() == 2 && faults[0].contains("row 1") && faults[1].contains("row 3"), "{faults:?}");
+    assert!(ama_data::BuildReport::of(contents(), None, &uncut(), Err).is_err());
+    let cut = TokeniseOptions { max_length: Some(0) };
+    let error = ama_data::BuildReport::of(numbered(vec![text("p", " c", " r")]), Some(&tokenizer), &cut, Err);
+    assert!(matches!(error, Err(DataError::NothingLeft { read: 1, dropped: 1, .. })), "{error:?}");
+}
+
+/// Every row that was read can be named, and those without an example say why.
+#[test]
+fn rows_are_named_by_file_and_number() {
+    let folder = Folder::new();
+    let in_file =
+        |name: &str, number, content| Ok(Row { source: Arc::from(Path::new(name)), ..row(number, content) });
+    let rows = vec![
+        in_file("a.jsonl", 1, ids(&[1; 9], &[1], &[2])), // dropped
+        in_file("a.jsonl", 3, ids(&[1], &[1], &[2])),
+        in_file("a.jsonl", 4, ids(&[2; 9], &[1], &[2])), // dropped
+        in_file("b.jsonl", 1, ids(&[1], &[1], &[2])),
+        in_file("b.jsonl", 2, ids(&[3], &[1], &[2])),
+        in_file("c.jsonl", 1, ids(&[3; 9], &[1], &[2])), // dropped
+    ];
+    let options = TokeniseOptions { max_length: Some(5) };
+    TokenStore::build(rows.into_iter(), &tokenizer(), &options, &folder.path(), |_| ()).unwrap();
+    let store = TokenStore::open(&folder.path()).unwrap();
+    let got: Vec<String> = store.rows().map(|row| format!("{} {:?}", row.place, row.example.ok())).collect();
+    assert_eq!(
+        got,
+        [
+            "a.jsonl, row 1 None",
+            "a.jsonl, row 3 Some(0)",
+            "a.jsonl, row 4 None",
+            "b.jsonl, row 1 Some(1)",
+            "b.jsonl, row 2 Some(2)",
+            "c.jsonl, row 1 None"
+        ]
+    );
+    assert_eq!(store.place(2).to_string(), "b.jsonl, row 2");
+    let first = store.rows().next().unwrap();
+    assert_eq!(first.id, PairId::of(&ids(&[1; 9], &[1], &[2])));
+    assert_eq!(first.example, Err(ama_data::DropReason::PromptTooLong));
+    // The same pairs from elsewhere are the same training data.
+    let other = Folder::new();
+    let pairs = [ids(&[1], &[1], &[2]), ids(&[1], &[1], &[2]), ids(&[3], &[1], &[2])];
+    let (moved, _) =
+        TokenStore::build(numbered(pairs.into()), &tokenizer(), &options, &other.path(), |_| ()).unwrap();
+    assert_eq!(moved.fingerprint(), store.fingerprint());
+}
+
 #[test]
 fn fine_tuning_rows_have_one_completion() {
     let folder = Folder::new();

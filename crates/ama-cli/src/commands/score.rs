@@ -1,16 +1,18 @@
 //! `ama score`: log-probabilities of every pair.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use ama_specialist_cache::write_scores_parquet;
+use ama_data::{DropReason, TokenStore};
+use ama_specialist_cache::{PairScore, RowScore, write_row_scores};
 use ama_train::{Control, ScoreOptions, score};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use serde_json::json;
 
 use crate::console::Console;
-use crate::corpus::{Rows, Source, report_json};
+use crate::corpus::{Rows, Source};
 use crate::files;
+use crate::notes::report_json;
 use crate::policy::Policy;
 use crate::progress::Progress;
 use crate::stop;
@@ -19,8 +21,9 @@ use crate::stop;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  ama score --model models/base --data pairs.parquet --out scores.parquet\n\n\
-    Columns: id (hash of the pair), chosen_logp, rejected_logp (nats, summed over the completion), chosen_tokens, \
-    rejected_tokens."
+    A line for every row of the files, in their order. Columns: file, row (from 1; in JSON Lines the line), id (hash of \
+    the pair), chosen_logp, rejected_logp (nats, summed over the completion), chosen_tokens, rejected_tokens, and \
+    reason: why a row has no score (its other columns are null then)."
 )]
 pub(crate) struct Options {
     /// Model folder
@@ -69,18 +72,33 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
     progress.finish()?;
     let scores = scores?;
     let wall_s = started.elapsed().as_secs_f64();
-    let rows: Vec<_> =
-        scores.into_iter().enumerate().map(|(i, score)| (*pairs.id(i).as_bytes(), score)).collect();
-    write_scores_parquet(&options.out, &rows)?;
+    write_scores(&options.out, &pairs, &scores)?;
     let tokens = pairs.total_tokens();
     console.say(&format!(
         "{} pairs, {tokens} tokens, {:.0} tokens/s; scores in {}",
-        rows.len(),
+        scores.len(),
         tokens as f64 / wall_s,
         options.out.display()
     ))?;
     console.finish(&json!({
-        "out": options.out, "pairs": rows.len(), "tokens": tokens, "wall_s": wall_s,
+        "out": options.out, "pairs": scores.len(), "tokens": tokens, "wall_s": wall_s,
         "tokens_per_s": tokens as f64 / wall_s, "data": report_json(pairs.report()),
     }))
+}
+
+/// Writes a line for every row that was read: its score (`scores` are in the store's order), or why it has none.
+fn write_scores(out: &Path, pairs: &TokenStore, scores: &[PairScore]) -> Result<()> {
+    let rows: Vec<RowScore> = pairs
+        .rows()
+        .map(|row| RowScore {
+            file: row.place.file.display().to_string(),
+            row: row.place.row,
+            id: *row.id.as_bytes(),
+            score: row.example.map(|example| scores[example]).map_err(|reason| match reason {
+                DropReason::PromptTooLong => "the prompt alone reaches max_length".to_owned(),
+                _ => "dropped".to_owned(),
+            }),
+        })
+        .collect();
+    Ok(write_row_scores(out, &rows)?)
 }

@@ -12,10 +12,11 @@ use serde_json::json;
 
 use super::arguments::{Dtype, OrderArg, TrainingArgs};
 use crate::console::Console;
-use crate::corpus::{Rows, Source, report_json};
+use crate::corpus::{Rows, Source};
 use crate::files;
 use crate::job::{Job, WorkFolder};
 use crate::key::Key;
+use crate::notes::report_json;
 use crate::policy::{Policy, fits, want_folder};
 
 /// Options of `ama sft`.

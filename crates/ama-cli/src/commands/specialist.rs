@@ -11,11 +11,12 @@ use serde_json::json;
 
 use super::arguments::{Dtype, LossArgs, OrderArg, TrainingArgs};
 use crate::console::Console;
-use crate::corpus::{Rows, Source, report_json};
+use crate::corpus::{Rows, Source};
 use crate::exit::bad_input;
 use crate::files;
 use crate::job::{Job, WorkFolder};
 use crate::key::Key;
+use crate::notes::report_json;
 use crate::policy::Policy;
 use crate::progress::Progress;
 use crate::stop;
