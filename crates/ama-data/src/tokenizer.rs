@@ -71,7 +71,7 @@ impl PairTokenizer {
     ///
     /// # Errors
     /// [`DataError::Io`] and [`DataError::Tokenizer`]: unreadable files, a key that holds no token, a class that is not
-    /// supported, no end-of-sequence token, or one that is not in the vocabulary.
+    /// supported, no end-of-sequence token, or tokens beyond `vocab_size` of `config.json`.
     pub fn from_folder(dir: &Path) -> Result<Self, DataError> {
         let path = dir.join("tokenizer.json");
         let bytes = read_tokenizer(dir, &path)?;
@@ -92,7 +92,9 @@ impl PairTokenizer {
             set_up.eos_token = id.and_then(|id| set_up.tokenizer.id_to_token(id));
         }
         let max_positions = files.model.get("max_position_embeddings").and_then(Value::as_u64);
-        Self::new(dir, &path, set_up, max_positions)
+        let tokenizer = Self::new(dir, &path, set_up, max_positions)?;
+        tokenizer.want_embeddings(dir, &files)?;
+        Ok(tokenizer)
     }
 
     /// Loads a lone `tokenizer.json`, taken as it is; `eos_token` is the text of its end-of-sequence token.
@@ -146,6 +148,23 @@ impl PairTokenizer {
             max_positions,
             cuts: OnceLock::new(),
             fingerprint,
+        })
+    }
+
+    /// Refuses tokens that the model has no embedding for.
+    fn want_embeddings(&self, dir: &Path, files: &Files) -> Result<(), DataError> {
+        let Some(embeddings) = files.model.get("vocab_size").and_then(Value::as_u64) else { return Ok(()) };
+        if self.vocab_size as u64 <= embeddings {
+            return Ok(());
+        }
+        let mut beyond: Vec<_> = self.tokenizer.get_vocab(true).into_iter().collect();
+        beyond.retain(|(_, id)| u64::from(*id) >= embeddings);
+        let first = beyond.iter().min_by_key(|(_, id)| *id);
+        let (token, id) = first.map_or(("", 0), |(token, id)| (token.as_str(), *id));
+        Err(DataError::Tokenizer {
+            path: dir.join(files.file_of(token)),
+            message: format!("token {token:?} has id {id}, but vocab_size of config.json is {embeddings}"),
+            remedy: "use the tokenizer that belongs to the weights, or give the model embeddings for its tokens",
         })
     }
 

@@ -503,8 +503,34 @@ fn tokenizer_folders() {
     let end = (0, "<|end|>".to_owned());
     assert_eq!(eos(r#"{"eos_token": "<|end|>"}"#).unwrap(), end);
     assert_eq!(eos(r#"{"eos_token": {"content": "<|end|>", "special": true}}"#).unwrap(), end);
+    // As in transformers, a token that is in no vocabulary gets the next id; a model without an embedding for it is refused.
+    assert_eq!(eos(r#"{"eos_token": "</s>"}"#).unwrap(), (1200, "</s>".to_owned()));
+    put("config.json", r#"{"vocab_size": 1200}"#);
     let text = eos(r#"{"eos_token": "</s>"}"#).unwrap_err().to_string();
-    assert!(text.contains("\"</s>\" is not in the vocabulary") && text.contains("tokenizer.json"), "{text}");
+    assert!(text.contains("\"</s>\" has id 1200") && text.contains("tokenizer_config.json"), "{text}");
+    assert_eq!(eos(r#"{"eos_token": "<|end|>"}"#).unwrap(), end);
+    put("added_tokens.json", r#"{"<tool>": 1200}"#);
+    let text = eos(r#"{"eos_token": "<|end|>"}"#).unwrap_err().to_string();
+    assert!(text.contains("\"<tool>\" has id 1200") && text.contains("added_tokens.json"), "{text}");
+    fs::remove_file(dir.join("added_tokens.json")).unwrap();
+    let refused = |text: &str| eos(text).unwrap_err().to_string();
+    for (config, wants) in [
+        (r#"{"tokenizer_class": "BertTokenizer"}"#, ["BertTokenizer", "not supported"]),
+        (
+            r#"{"tokenizer_class": "OwnTokenizer", "auto_map": {"AutoTokenizer": ["a.B", null]}}"#,
+            ["auto_map", "not run"],
+        ),
+        (r#"{"eos_token": 7}"#, ["`eos_token`", "tokenizer_config.json"]),
+        (r#"{"extra_special_tokens": ["<a>", 7]}"#, ["`extra_special_tokens`", "tokenizer_config.json"]),
+        (
+            r#"{"added_tokens_decoder": {"x": {"content": "<a>"}}}"#,
+            ["`added_tokens_decoder`", "tokenizer_config.json"],
+        ),
+        (r#"{"fast_tokenizer_files": ["tokenizer.4.0.json"]}"#, ["`fast_tokenizer_files`", "not supported"]),
+    ] {
+        let text = refused(config);
+        assert!(wants.iter().all(|want| text.contains(want)), "{config}: {text}");
+    }
     assert!(eos("[").unwrap_err().to_string().contains("tokenizer_config.json"));
     put("config.json", r#"{"eos_token_id": [1, 0]}"#);
     assert_eq!(eos("{}").unwrap(), (1, "<|start|>".to_owned()));
@@ -512,6 +538,12 @@ fn tokenizer_folders() {
     assert_eq!(eos("{}").unwrap(), end);
     put("tokenizer.json", "{}");
     assert!(open().unwrap_err().to_string().contains("not a tokenizer"));
+    fs::rename(dir.join("tokenizer.json"), dir.join("tokenizer.model")).unwrap();
+    let text = open().unwrap_err().to_string();
+    assert!(
+        text.contains("no tokenizer.json, only tokenizer.model") && text.contains("save_pretrained"),
+        "{text}"
+    );
 
     let tokenizer = PairTokenizer::from_file(&golden.join("tokenizer.json"), "<|end|>").unwrap();
     assert_eq!((tokenizer.vocab_size(), tokenizer.eos_id()), (1200, 0));

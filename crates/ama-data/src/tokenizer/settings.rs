@@ -95,6 +95,27 @@ pub(super) struct Files {
     pub(super) model: Map<String, Value>,
 }
 
+impl Files {
+    /// The file that a token comes from.
+    pub(super) fn file_of(&self, token: &str) -> &'static str {
+        let written = serde_json::to_string(token).unwrap_or_default();
+        let names = |value: Option<String>| value.is_some_and(|text| text.contains(&written));
+        let config = self.config.map();
+        if self.added_tokens.as_ref().is_some_and(|tokens| tokens.contains_key(token)) {
+            "added_tokens.json"
+        } else if names(self.special_tokens_map.as_ref().and_then(|d| serde_json::to_string(d.map()).ok())) {
+            SPECIAL
+        } else if self.tokenizer["model"]["vocab"].get(token).is_some()
+            || names(serde_json::to_string(&self.tokenizer["added_tokens"]).ok())
+                && !names(serde_json::to_string(config).ok())
+        {
+            "tokenizer.json"
+        } else {
+            CONFIG
+        }
+    }
+}
+
 /// A key that holds no token, no list of tokens, or no number where one has to stand.
 #[derive(Debug)]
 pub(super) struct BadKey {
