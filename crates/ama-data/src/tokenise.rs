@@ -180,8 +180,10 @@ pub fn tokenise(
     if prompt.is_empty() {
         return Err(row.fault("prompt", CellFault::NoPromptToken));
     }
+    // Where only beginnings are known, the texts were told apart in another way.
     if let [chosen, rejected] = completions.as_slice()
         && chosen == rejected
+        && !cut
     {
         return Err(row.fault("rejected", CellFault::SameIds));
     }
@@ -251,6 +253,7 @@ fn encode_parts(
     if let [chosen, rejected] = starts.as_slice()
         && !(chosen.whole && rejected.whole)
         && chosen.ids.iter().zip(&rejected.ids).all(|(a, b)| a == b)
+        && !tokenizer.tells_apart(&texts[0], &texts[1])
     {
         // Whether they are equal to the end, or only to the cut.
         for ((start, text), (column, _)) in starts.iter_mut().zip(&texts).zip(completions) {

@@ -233,7 +233,9 @@ impl PairTokenizer {
 
     /// [`encode`](Self::encode), or of a long text at least `want` ids that begin it.
     pub(crate) fn encode_start(&self, text: &str, want: usize) -> Result<Start, DataError> {
-        if text.len() > LONG {
+        // A text with a place to fill in is refused wherever that stands.
+        let fill = self.fill_token.is_some_and(|fill| text.contains(fill));
+        if text.len() > LONG && !fill {
             let cuts = self.cuts.get_or_init(|| Cuts::of(&self.tokenizer));
             let encode = |text: &str| {
                 let mut ids = self.encode(text)?;
@@ -247,6 +249,12 @@ impl PairTokenizer {
             }
         }
         Ok(Start { ids: self.encode(text)?, whole: true })
+    }
+
+    /// Whether two texts certainly have different ids, without tokenising them.
+    pub(crate) fn tells_apart(&self, a: &str, b: &str) -> bool {
+        let cuts = self.cuts.get_or_init(|| Cuts::of(&self.tokenizer));
+        cuts.as_ref().is_some_and(|cuts| cuts.tells_apart(a, b))
     }
 
     /// Token ids of a prompt to generate from: what TRL feeds before the completion.

@@ -88,6 +88,39 @@ fn the_report_counts_everything() {
     assert_eq!(folder.files(), 1, "no temporary file is left");
 }
 
+/// Of very long rows the beginning is enough: what is stored is what all of their ids, cut, would be.
+#[test]
+fn long_rows_are_cut_as_their_ids_are() {
+    let folder = Folder::new();
+    let tokenizer = tokenizer();
+    let words = |last: &str| (0..60_000).map(|i| format!(" w{}", i % 977)).collect::<String>() + last;
+    let contents = vec![
+        text("Q:", &words(" a"), &words(" b")), // equal after the cut
+        text("Q:", &"=".repeat(300_000), " no"),
+        text(&"ab1Zq".repeat(60_000), " yes", " no"), // dropped
+        text(&words(":"), &words(" a"), " no"),       // dropped
+        text("Q:", " yes", &(words("") + "<|end|>")),
+    ];
+    let options = TokeniseOptions { max_length: Some(100) };
+    let (store, report) =
+        TokenStore::build(numbered(contents.clone()), &tokenizer, &options, &folder.path(), |_| ()).unwrap();
+    assert_eq!((report.read, report.kept, report.truncated), (5, 3, 3));
+    assert_eq!((report.dropped_prompt_too_long, report.indistinguishable), (2, 1));
+    for row in store.rows() {
+        let RowContent::Text { prompt, chosen, rejected } = &contents[row.place.row as usize - 1] else {
+            unreachable!()
+        };
+        let Ok(example) = row.example else { continue };
+        let example = store.example(example);
+        for (completion, got) in [chosen, rejected].into_iter().zip(example.completions()) {
+            let eos = if completion.ends_with("<|end|>") { "" } else { "<|end|>" };
+            let mut whole = tokenizer.encode(&[prompt, completion, eos].concat()).unwrap();
+            whole.truncate(100);
+            assert_eq!([example.prompt, got].concat(), whole, "row {}", row.place.row);
+        }
+    }
+}
+
 #[test]
 fn merged_boundaries_are_counted() {
     let folder = Folder::new();
@@ -485,76 +518,6 @@ fn an_index_beyond_the_end_panics() {
     let folder = Folder::new();
     small_store(&folder);
     TokenStore::open(&folder.path()).unwrap().example(2);
-}
-
-#[test]
-fn tokenizer_folders() {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let folder = Folder::new();
-    let dir = folder.0.path();
-    let put = |name: &str, text: &str| fs::write(dir.join(name), text).unwrap();
-    let open = || PairTokenizer::from_folder(dir);
-    fs::copy(golden.join("tokenizer.json"), dir.join("tokenizer.json")).unwrap();
-    assert!(open().unwrap_err().to_string().contains("no end-of-sequence token"));
-    let eos = |text: &str| {
-        put("tokenizer_config.json", text);
-        open().map(|tokenizer| (tokenizer.eos_id(), tokenizer.eos_token().to_owned()))
-    };
-    let end = (0, "<|end|>".to_owned());
-    assert_eq!(eos(r#"{"eos_token": "<|end|>"}"#).unwrap(), end);
-    assert_eq!(eos(r#"{"eos_token": {"content": "<|end|>", "special": true}}"#).unwrap(), end);
-    // As in transformers, a token that is in no vocabulary gets the next id; a model without an embedding for it is refused.
-    assert_eq!(eos(r#"{"eos_token": "</s>"}"#).unwrap(), (1200, "</s>".to_owned()));
-    put("config.json", r#"{"vocab_size": 1200}"#);
-    let text = eos(r#"{"eos_token": "</s>"}"#).unwrap_err().to_string();
-    assert!(text.contains("\"</s>\" has id 1200") && text.contains("tokenizer_config.json"), "{text}");
-    assert_eq!(eos(r#"{"eos_token": "<|end|>"}"#).unwrap(), end);
-    put("added_tokens.json", r#"{"<tool>": 1200}"#);
-    let text = eos(r#"{"eos_token": "<|end|>"}"#).unwrap_err().to_string();
-    assert!(text.contains("\"<tool>\" has id 1200") && text.contains("added_tokens.json"), "{text}");
-    fs::remove_file(dir.join("added_tokens.json")).unwrap();
-    let refused = |text: &str| eos(text).unwrap_err().to_string();
-    for (config, wants) in [
-        (r#"{"tokenizer_class": "BertTokenizer"}"#, ["BertTokenizer", "not supported"]),
-        (
-            r#"{"tokenizer_class": "OwnTokenizer", "auto_map": {"AutoTokenizer": ["a.B", null]}}"#,
-            ["auto_map", "not run"],
-        ),
-        (r#"{"eos_token": 7}"#, ["`eos_token`", "tokenizer_config.json"]),
-        (r#"{"extra_special_tokens": ["<a>", 7]}"#, ["`extra_special_tokens`", "tokenizer_config.json"]),
-        (
-            r#"{"added_tokens_decoder": {"x": {"content": "<a>"}}}"#,
-            ["`added_tokens_decoder`", "tokenizer_config.json"],
-        ),
-        (r#"{"fast_tokenizer_files": ["tokenizer.4.0.json"]}"#, ["`fast_tokenizer_files`", "not supported"]),
-    ] {
-        let text = refused(config);
-        assert!(wants.iter().all(|want| text.contains(want)), "{config}: {text}");
-    }
-    assert!(eos("[").unwrap_err().to_string().contains("tokenizer_config.json"));
-    put("config.json", r#"{"eos_token_id": [1, 0]}"#);
-    assert_eq!(eos("{}").unwrap(), (1, "<|start|>".to_owned()));
-    put("config.json", r#"{"eos_token_id": 0}"#);
-    assert_eq!(eos("{}").unwrap(), end);
-    put("tokenizer.json", "{}");
-    assert!(open().unwrap_err().to_string().contains("not a tokenizer"));
-    fs::rename(dir.join("tokenizer.json"), dir.join("tokenizer.model")).unwrap();
-    let text = open().unwrap_err().to_string();
-    assert!(
-        text.contains("no tokenizer.json, only tokenizer.model") && text.contains("save_pretrained"),
-        "{text}"
-    );
-
-    let tokenizer = PairTokenizer::from_file(&golden.join("tokenizer.json"), "<|end|>").unwrap();
-    assert_eq!((tokenizer.vocab_size(), tokenizer.eos_id()), (1200, 0));
-    assert_eq!(tokenizer.encode("<|end|>").unwrap(), [0]);
-    assert_eq!(tokenizer.encode_prompt("<|end|>").unwrap(), [0]);
-    assert!(tokenizer.encode_prompt("").is_err());
-    assert!(tokenizer.decode(&[1200]).is_err());
-    let text = "Zwölf Boxkämpfer 👩‍👩‍👧‍👦";
-    assert_eq!(tokenizer.decode(&tokenizer.encode(&(text.to_owned() + "<|end|>")).unwrap()).unwrap(), text);
-    let other = PairTokenizer::from_file(&golden.join("tokenizer.json"), "<|start|>").unwrap();
-    assert_ne!(tokenizer.fingerprint(), other.fingerprint());
 }
 
 proptest! {

@@ -18,6 +18,7 @@
 use serde_json::Value;
 use tokenizers::models::bpe::BPE;
 use tokenizers::{ModelWrapper, Tokenizer};
+use unicode_normalization::UnicodeNormalization as _;
 
 use super::classes::{QWEN2, QWEN3_5};
 
@@ -51,6 +52,8 @@ pub(super) struct Cuts {
     longest_added: usize,
     /// Whether an added token takes the white space before it along.
     strips: bool,
+    /// Whether characters are composed (NFC).
+    composes: bool,
 }
 
 #[derive(Debug)]
@@ -94,7 +97,19 @@ impl Cuts {
             longest_added: added.iter().map(String::len).max().unwrap_or_default(),
             added,
             strips: tokens.values().any(|token| token.lstrip),
+            composes: normalizer.composes,
         })
+    }
+
+    /// Whether two texts certainly have different ids: bytes are never lost but for blanks (at the beginning, beside added
+    /// tokens, or for the mark that stands for them) and for the form of composed characters.
+    pub(super) fn tells_apart(&self, a: &str, b: &str) -> bool {
+        let black = |c: &char| !c.is_whitespace() && *c != '▁';
+        if self.composes {
+            !a.nfc().filter(black).eq(b.nfc().filter(black))
+        } else {
+            !a.chars().filter(black).eq(b.chars().filter(black))
+        }
     }
 
     /// At least `want` ids that begin those of `text`; `None` if no place to cut was found. `encode` gives the ids of a
@@ -445,6 +460,20 @@ mod tests {
             for text in ["w17 and more ".repeat(20_000), "ab1Zq".repeat(60_000), "=".repeat(300_000)] {
                 assert!(!tokenizer.encode_start(&text, 50).unwrap().whole, "{name}: {:?}", &text[..8]);
             }
+        }
+    }
+
+    /// Texts of the same beginning: `tells_apart` may say no where ids differ, never yes where they are the same.
+    #[test]
+    fn only_different_ids_are_told_apart() {
+        let texts = ["x ", "x", " x", "x\u{e9}", "xe\u{301}", "x\u{2581}", "x <tool>", "x<tool>"];
+        for (name, tokenizer) in tokenizers() {
+            let cuts = super::Cuts::of(&tokenizer.tokenizer).unwrap();
+            for (a, b) in texts.iter().flat_map(|a| texts.iter().map(move |b| (a, b))) {
+                let differ = tokenizer.encode(a).unwrap() != tokenizer.encode(b).unwrap();
+                assert!(differ || !cuts.tells_apart(a, b), "{name}: {a:?} {b:?}");
+            }
+            assert!(cuts.tells_apart("one", "two"), "{name}");
         }
     }
 
