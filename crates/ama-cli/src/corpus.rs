@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use ama_data::row::RowContent;
-use ama_data::store::BuildReport;
 use ama_data::{PairTokenizer, RowReader, TokenStore, TokeniseOptions};
 use ama_train::Question;
 use anyhow::Result;
@@ -11,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::console;
 use crate::exit::bad_input;
+use crate::notes::notes;
 
 /// What the rows are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,11 +64,17 @@ impl Source<'_> {
     /// # Errors
     /// A row that cannot be used, with file, row and column; no row left; the disk refuses.
     pub(crate) fn tokenise(&self, tokenizer: &PairTokenizer, path: &Path) -> Result<TokenStore> {
+        if self.limit == Some(0) {
+            return Err(bad_input(format!(
+                "{}: limit 0 (--limit) takes none of its rows; leave it out or make it at least 1",
+                self.files.display()
+            )));
+        }
         let rows = self.open()?.take(self.limit.unwrap_or(usize::MAX));
         let options = TokeniseOptions { max_length: Some(self.max_length) };
         let (store, report) = TokenStore::build(rows, tokenizer, &options, path, |_| ())?;
-        if let Some(warning) = losses_of(&report) {
-            console::note(&format!("{}: {warning}", self.files.display()));
+        for note in notes(&report, Some(tokenizer)) {
+            console::note(&format!("{}: {note}", self.files.display()));
         }
         Ok(store)
     }
@@ -118,39 +124,6 @@ impl From<StoredQuestion> for Question {
     fn from(q: StoredQuestion) -> Self {
         Self { prompt: q.prompt, verifier: q.verifier, gold: q.gold }
     }
-}
-
-/// What did not go into a store unharmed, in words; `None` if everything did.
-pub(crate) fn losses_of(report: &BuildReport) -> Option<String> {
-    let mut parts = Vec::new();
-    for (count, what) in [
-        (report.dropped_prompt_too_long, "dropped (the prompt alone reaches max_length)"),
-        (report.truncated, "cut at max_length"),
-        (report.indistinguishable, "with equal completions after the cut"),
-        (report.duplicates, "duplicates (kept)"),
-    ] {
-        if count > 0 {
-            parts.push(format!("{count} {what}"));
-        }
-    }
-    (!parts.is_empty()).then(|| format!("of {} rows {}", report.read, parts.join(", ")))
-}
-
-/// The same numbers as JSON.
-pub(crate) fn report_json(report: &BuildReport) -> serde_json::Value {
-    serde_json::json!({
-        "rows": report.read,
-        "kept": report.kept,
-        "truncated": report.truncated,
-        "dropped_prompt_too_long": report.dropped_prompt_too_long,
-        "indistinguishable": report.indistinguishable,
-        "duplicates": report.duplicates,
-        "merged_boundaries": report.merged_boundaries,
-        "tokens": report.tokens,
-        "prompt_tokens": { "mean": report.prompt.mean, "max": report.prompt.max },
-        "chosen_tokens": { "mean": report.chosen.mean, "max": report.chosen.max },
-        "rejected_tokens": { "mean": report.rejected.mean, "max": report.rejected.max },
-    })
 }
 
 /// Judges an answer with one of the suite's programs; an unknown one was refused when the questions were read.

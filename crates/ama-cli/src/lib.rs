@@ -26,6 +26,7 @@ mod job;
 mod key;
 mod live;
 mod lock;
+mod notes;
 mod output;
 mod policy;
 mod progress;

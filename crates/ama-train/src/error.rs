@@ -57,7 +57,7 @@ pub enum TrainError {
         step: u64,
         /// Which quantity.
         what: &'static str,
-        /// The pairs or rows involved, as `task:id`.
+        /// The rows involved, as `task: FILE, row N`, with semicolons between.
         pairs: String,
         /// The checkpoint that was written, if any.
         checkpoint: Option<PathBuf>,

@@ -148,7 +148,7 @@ fn score_parts(
                 rejected_tokens: pair[1].tokens,
             };
             if !(score.chosen_logp.is_finite() && score.rejected_logp.is_finite()) {
-                let pairs = format!("{label}:{}", pairs.id(index));
+                let pairs = format!("{label}: {}", pairs.place(index));
                 return Err(TrainError::NonFinite {
                     step: 0,
                     what: "log-probability",

@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ama_data::row::{Row, RowContent};
-use ama_data::tokenise::{Tokenised, tokenise};
-use ama_data::{PairTokenizer, RowReader, TokeniseOptions};
+use ama_data::{BuildReport, DataError, PairTokenizer, RowReader, TokeniseOptions};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -12,6 +11,7 @@ use serde_json::{Value, json};
 use super::cluster;
 use crate::console::{self, Console};
 use crate::exit::bad_input;
+use crate::notes::{notes, report_json};
 use crate::policy::want_folder;
 
 /// Options of `ama data`.
@@ -32,7 +32,12 @@ enum Action {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<String>,
     },
-    /// Check every row, and with --model also how many are cut or dropped
+    /// Check every row and count what training would count
+    ///
+    /// Refused: a row that cannot be used, and a file of which no row is left. Counted, and said once: duplicates,
+    /// completions that repeat the prompt, pairs that differ in white space or Unicode normal form only. With --model
+    /// also: rows that are cut or dropped, pairs that are equal after the cut, a BOS or EOS that would be there twice,
+    /// and rows beyond max_position_embeddings of its config.json.
     #[command(after_help = "Examples:\n  ama data validate pairs.parquet\n  \
         ama data validate train.parquet test.parquet --model models/SmolLM2-135M-Instruct --max-length 512")]
     Validate {
@@ -130,43 +135,35 @@ fn validate(
     let mut found = Vec::new();
     let mut bad = 0_usize;
     for name in files {
-        let (mut rows, mut kept, mut cut, mut dropped, mut tokens) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
-        for row in RowReader::open(name)? {
-            rows += 1;
-            let verdict = row.and_then(|row| match &tokenizer {
-                Some(tokenizer) => tokenise(&row, tokenizer, &options).map(Some),
-                // The reader has refused empty cells and equal completions already.
-                None => Ok(None),
-            });
-            match verdict {
-                Ok(Some(Tokenised::Kept { example, truncated, .. })) => {
-                    kept += 1;
-                    cut += u64::from(truncated);
-                    tokens += example.as_ref().tokens() as u64;
-                }
-                Ok(Some(_)) => dropped += 1,
-                Ok(None) => kept += 1,
-                Err(error) if errors == 1 => return Err(error.into()),
-                Err(error) => {
-                    console::note(&format!("ama: {error}"));
-                    bad += 1;
-                    if bad >= errors {
-                        return Err(bad_input(format!("{bad} bad rows; stopped there (--errors {errors})")));
-                    }
-                }
+        let fault = |error: DataError| {
+            if errors > 1 {
+                console::note(&format!("ama: {error}"));
+                bad += 1;
             }
+            if bad < errors && errors > 1 { Ok(()) } else { Err(error) }
+        };
+        let report = BuildReport::of(RowReader::open(name)?, tokenizer.as_ref(), &options, fault);
+        if bad >= errors {
+            return Err(bad_input(format!("{bad} bad rows; stopped there (--errors {errors})")));
         }
-        let mut line = format!("{name}: {rows} rows, {kept} usable");
+        let report = report?;
+        let mut line = format!("{name}: {} rows, {} usable", report.read, report.kept);
         if tokenizer.is_some() {
             line += &format!(
-                ", {cut} cut at {max_length} tokens, {dropped} dropped (prompt too long), {tokens} tokens"
+                ", {} cut at {max_length} tokens, {} dropped (prompt too long), {} tokens",
+                report.truncated, report.dropped_prompt_too_long, report.tokens
             );
         }
         console.say(&line)?;
-        found.push(json!({
-            "path": name, "rows": rows, "kept": kept, "truncated": cut, "dropped_prompt_too_long": dropped,
-            "tokens": tokenizer.is_some().then_some(tokens),
-        }));
+        for note in notes(&report, tokenizer.as_ref()) {
+            console::note(&format!("{name}: {note}"));
+        }
+        let mut value = report_json(&report);
+        value["path"] = json!(name);
+        if tokenizer.is_none() {
+            value["tokens"] = Value::Null;
+        }
+        found.push(value);
     }
     if bad > 0 {
         return Err(bad_input(format!("{bad} bad rows; mend or remove them")));

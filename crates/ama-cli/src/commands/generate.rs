@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
-use crate::console::Console;
+use crate::console::{self, Console};
 use crate::generation::decode;
 use crate::policy::Policy;
 
@@ -55,6 +55,14 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
         stop_ids: policy.stop_ids.clone(),
     };
     let ids = generate(&policy.model, &[prompt], &how)?.pop().unwrap_or_default();
+    let (positions, limit) = (prompt_tokens + ids.len(), policy.model.config().max_position_embeddings);
+    if positions > limit {
+        console::note(&format!(
+            "{}: {positions} tokens of prompt and answer are beyond max_position_embeddings {limit} of config.json; \
+             the model was not made for that",
+            options.model.display()
+        ));
+    }
     let text = decode(&policy.tokenizer, &ids)?;
     console.say(&text)?;
     console.finish(&json!({

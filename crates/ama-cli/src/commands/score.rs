@@ -1,15 +1,17 @@
 //! `ama score`: log-probabilities of every pair.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use ama_specialist_cache::write_scores_parquet;
+use ama_data::{DropReason, TokenStore};
+use ama_specialist_cache::{PairScore, RowScore, write_row_scores};
 use ama_train::ScoreOptions;
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
 use crate::console::Console;
-use crate::corpus::{Rows, Source, report_json};
+use crate::corpus::{Rows, Source};
+use crate::notes::report_json;
 use crate::policy::Policy;
 use crate::work::WorkFolder;
 use crate::{fail_point, scoring};
@@ -19,8 +21,9 @@ use crate::{fail_point, scoring};
 #[command(
     after_help = "Example:\n  ama score --model models/base --data pairs.parquet --out scores.parquet\n\n\
     Stopped or cut off, the same call goes on from what was scored (kept in FILE.parquet.partial until it is done).\n\n\
-    Columns: id (hash of the pair), chosen_logp, rejected_logp (nats, summed over the completion), chosen_tokens, \
-    rejected_tokens."
+    A line for every row of the files, in their order. Columns: file, row (from 1; in JSON Lines the line), id (hash of \
+    the pair), chosen_logp, rejected_logp (nats, summed over the completion), chosen_tokens, rejected_tokens, and \
+    reason: why a row has no score (its other columns are null then)."
 )]
 pub(crate) struct Options {
     /// Model folder
@@ -62,20 +65,35 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
     let started = std::time::Instant::now();
     let scored = scoring::resumable(&policy, &pairs, options.max_length, how, "score", &work)?;
     let wall_s = started.elapsed().as_secs_f64();
-    let rows: Vec<_> =
-        scored.scores.into_iter().enumerate().map(|(i, score)| (*pairs.id(i).as_bytes(), score)).collect();
-    write_scores_parquet(&options.out, &rows)?;
+    write_scores(&options.out, &pairs, &scored.scores)?;
     fail_point::reach("output-whole");
     work.done()?;
     let tokens = pairs.total_tokens();
     let tokens_per_s = scored.tokens as f64 / wall_s;
     console.say(&format!(
         "{} pairs, {tokens} tokens, {tokens_per_s:.0} tokens/s; scores in {}",
-        rows.len(),
+        scored.scores.len(),
         options.out.display()
     ))?;
     console.finish(&json!({
-        "out": options.out, "pairs": rows.len(), "tokens": tokens, "wall_s": wall_s,
+        "out": options.out, "pairs": scored.scores.len(), "tokens": tokens, "wall_s": wall_s,
         "tokens_per_s": tokens_per_s, "data": report_json(pairs.report()),
     }))
+}
+
+/// Writes a line for every row that was read: its score (`scores` are in the store's order), or why it has none.
+fn write_scores(out: &Path, pairs: &TokenStore, scores: &[PairScore]) -> Result<()> {
+    let rows: Vec<RowScore> = pairs
+        .rows()
+        .map(|row| RowScore {
+            file: row.place.file.display().to_string(),
+            row: row.place.row,
+            id: *row.id.as_bytes(),
+            score: row.example.map(|example| scores[example]).map_err(|reason| match reason {
+                DropReason::PromptTooLong => "the prompt alone reaches max_length".to_owned(),
+                _ => "dropped".to_owned(),
+            }),
+        })
+        .collect();
+    Ok(write_row_scores(out, &rows)?)
 }

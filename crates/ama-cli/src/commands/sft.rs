@@ -12,10 +12,11 @@ use serde_json::json;
 
 use super::arguments::{Dtype, OrderArg, TrainingArgs};
 use crate::console::Console;
-use crate::corpus::{Rows, Source, report_json};
+use crate::corpus::{Rows, Source};
 use crate::generation::stop_ids;
 use crate::job::Job;
 use crate::key::Key;
+use crate::notes::report_json;
 use crate::output::Output;
 use crate::policy::{Policy, fits, want_folder};
 use crate::work::WorkFolder;

@@ -10,11 +10,12 @@ use serde_json::json;
 
 use super::arguments::{Dtype, LossArgs, OrderArg, TrainingArgs};
 use crate::console::Console;
-use crate::corpus::{Rows, Source, report_json};
+use crate::corpus::{Rows, Source};
 use crate::exit::bad_input;
 use crate::files;
 use crate::job::Job;
 use crate::key::Key;
+use crate::notes::report_json;
 use crate::output::Output;
 use crate::policy::Policy;
 use crate::work::WorkFolder;

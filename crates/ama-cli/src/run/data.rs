@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 
 use super::Context;
 use crate::config::{BaseSettings, TaskSettings};
-use crate::corpus::{Rows, Source, StoredQuestion, report_json};
+use crate::corpus::{Rows, Source, StoredQuestion};
 use crate::files;
 use crate::key::Key;
+use crate::notes::report_json;
 
 /// One task's tokenised data.
 #[derive(Debug)]
