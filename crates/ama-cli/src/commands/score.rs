@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
+use ama_data::SplitKind;
 use ama_specialist_cache::write_scores_parquet;
 use ama_train::{Control, ScoreOptions, score};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use serde_json::json;
 
+use super::arguments::ReadArgs;
 use crate::console::Console;
 use crate::corpus::{Rows, Source, report_json};
 use crate::files;
@@ -29,6 +31,8 @@ pub(crate) struct Options {
     /// Preference pairs: a file, a folder or a quoted glob
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
+    #[command(flatten)]
+    read: ReadArgs,
     /// Parquet file to write; an older one is replaced
     #[arg(long, value_name = "FILE.parquet")]
     out: PathBuf,
@@ -48,6 +52,7 @@ pub(crate) struct Options {
 /// # Errors
 /// Bad input, or a disk that refuses.
 pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
+    let read = options.read.options(SplitKind::Train)?;
     let folder = files::folder_of(&options.out);
     std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let policy = Policy::open(&options.model)?;
@@ -55,6 +60,7 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
         tempfile::tempdir_in(folder).with_context(|| format!("cannot write in {}", folder.display()))?;
     let source = Source {
         files: &options.data,
+        read: &read,
         rows: Rows::Pairs,
         task: None,
         limit: options.limit,
