@@ -310,16 +310,16 @@ pub enum DataError {
 
     /// Rows that hold conversations.
     #[error(
-        "{}{}: column `{column}` holds conversations (lists of role and content); conversational rows are not supported \
-         yet; flatten with a chat template into text columns first", path.display(), of_row(*.row)
+        "{}{}: conversations (lists of role and content) in {columns}; conversational rows are not supported yet; \
+         flatten with a chat template into text columns first", path.display(), of_row(*.row)
     )]
     Conversational {
         /// The file.
         path: PathBuf,
         /// The first row that holds a list or an object there, where rows can differ.
         row: Option<u64>,
-        /// The first column that holds messages.
-        column: String,
+        /// The columns that hold messages.
+        columns: String,
     },
 
     /// Files of one data set that differ in shape.

@@ -49,7 +49,7 @@ fn a_prompt_under_another_name_is_asked_for() {
         }
     }
     for file in both(&folder, &[("system", &["s", "s"]), ("question", &["q1", "q2"]), CHOSEN, REJECTED]) {
-        refused(&file, &read, &["`system`, `question`", "prompt=question"]);
+        refused(&file, &read, &["`system`", "`question`", "prompt=question"]);
         let mapped = columns(&[("prompt", "question")]);
         let reader = open(&file, &mapped).unwrap();
         assert_eq!(

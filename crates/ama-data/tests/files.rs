@@ -150,7 +150,10 @@ fn what_datasets_saved() {
         refused(&folder.path("dict"), &ANY, &["state.json", want, "save_to_disk"]);
     }
     folder.write("dict/train/state.json", "{\"_data_files\": 3}");
-    refused(&folder.path("dict"), &ANY, &["state.json"]);
+    let error = open(&folder.path("dict"), &ANY).unwrap_err().to_string();
+    assert!(error.contains("state.json") && error.contains("expected a sequence"), "{error}");
+    state("dict/train", &[]);
+    refused(&folder.path("dict"), &ANY, &["state.json", "lists no file"]);
 }
 
 #[test]

@@ -99,7 +99,7 @@ fn rows_that_are_no_json_have_their_numbers() {
     let read = ReadOptions::default();
     let good = lines(&["a"]);
     let file = folder.write("cut.jsonl", format!("{good}\n{good}{{\"prompt\": \"p\", \"cho"));
-    refused(&file, &read, &["cut.jsonl", "row 3 (line 4)", "EOF", "breaks off after 19 characters"]);
+    refused(&file, &read, &["cut.jsonl", "row 3 (line 4)", "EOF", "breaks off after 20 characters"]);
     let rows: Vec<_> = open(&file, &read).unwrap().collect();
     assert_eq!((rows.len(), rows.iter().filter(|row| row.is_ok()).count()), (3, 2));
     // A bad first row is one bad row, not a bad file.

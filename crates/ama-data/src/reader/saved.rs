@@ -53,7 +53,10 @@ pub(crate) fn files(folder: &Path) -> Result<Option<Vec<PathBuf>>, DataError> {
     if state.indices.is_some_and(|indices| !indices.is_empty()) {
         return Err(damaged(&path, "it selects rows by `_indices_data_files`, which is not read"));
     }
-    let mut files = Vec::with_capacity(state.data_files.len());
+    if state.data_files.is_empty() {
+        return Err(damaged(&path, "it lists no file"));
+    }
+    let mut files = Vec::new();
     for DataFile { filename } in state.data_files {
         if Path::new(&filename).file_name() != Some(filename.as_ref()) {
             return Err(damaged(&path, &format!("it lists {filename:?}, which is no file of this folder")));

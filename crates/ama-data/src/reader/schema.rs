@@ -66,6 +66,15 @@ pub(crate) enum ColumnKind {
 }
 
 impl ColumnKind {
+    /// Whether it can say yes or no about each row.
+    fn is_verdict(&self) -> bool {
+        match self {
+            Self::Boolean | Self::Integer(_) => true,
+            Self::Other(name) => name.starts_with("Float") || name == "a number",
+            _ => false,
+        }
+    }
+
     fn description(&self) -> String {
         match self {
             Self::Text => "text".into(),
@@ -158,7 +167,7 @@ pub(crate) fn detect(
         .iter()
         .find_map(|&name| found.iter().find(|c| c.name == name && c.kind == ColumnKind::Messages))
     {
-        return Err(file.conversational(column));
+        return Err(file.conversational(&[column]));
     } else {
         return Err(file.missing());
     };
@@ -224,20 +233,18 @@ impl<'a> File<'a> {
     /// Conversations in a column of the shape, or beside it where the prompt would be looked for.
     fn refuse_conversations(&self, schema: Schema) -> Result<(), DataError> {
         let is_messages = |column: &&Column| column.kind == ColumnKind::Messages;
-        let of_shape = schema.roles().iter().filter_map(|&role| self.column(role)).find(is_messages);
-        let beside = (schema == Schema::ImplicitPromptPairs && !self.columns.implicit_prompt())
-            .then(|| self.found.iter().find(is_messages));
-        match of_shape.or(beside.flatten()) {
-            Some(column) => Err(self.conversational(column)),
-            None => Ok(()),
+        let mut messages: Vec<&Column> =
+            schema.roles().iter().filter_map(|&role| self.column(role)).filter(is_messages).collect();
+        if messages.is_empty() && schema == Schema::ImplicitPromptPairs && !self.columns.implicit_prompt() {
+            messages = self.found.iter().filter(is_messages).collect();
         }
+        if messages.is_empty() { Ok(()) } else { Err(self.conversational(&messages)) }
     }
 
-    /// Rows of prompt, completion and a verdict (TRL's unpaired preference): half of the completions are bad ones.
+    /// Rows of prompt, completion and a verdict (TRL's unpaired preference): some of the completions are bad ones.
     fn refuse_unpaired(&self, schema: Schema) -> Result<(), DataError> {
         let verdict = self.found.iter().find(|column| {
-            ["label", "labels", "kto_tag"].contains(&column.name.as_str())
-                && matches!(column.kind, ColumnKind::Boolean | ColumnKind::Integer(_))
+            ["label", "labels", "kto_tag"].contains(&column.name.as_str()) && column.kind.is_verdict()
         });
         match verdict {
             Some(column) if schema == Schema::PromptCompletion => {
@@ -277,11 +284,11 @@ impl<'a> File<'a> {
         }
     }
 
-    fn conversational(&self, column: &Column) -> DataError {
+    fn conversational(&self, columns: &[&Column]) -> DataError {
         DataError::Conversational {
             path: self.path.to_path_buf(),
-            row: column.first_nested,
-            column: column.name.clone(),
+            row: columns.iter().filter_map(|column| column.first_nested).min(),
+            columns: quoted(columns.iter().map(|column| column.name.as_str())),
         }
     }
 
