@@ -25,6 +25,11 @@ fn texts(column: usize) -> StringArray {
     StringArray::from_iter_values(TEXTS.iter().map(|row| row[column]))
 }
 
+/// The pairs of [`TEXTS`].
+fn table() -> RecordBatch {
+    batch(&[("prompt", Arc::new(texts(0))), ("chosen", Arc::new(texts(1))), ("rejected", Arc::new(texts(2)))])
+}
+
 fn write_parquet(path: &Path, batch: &RecordBatch) {
     // Row groups of 2 rows, so that the rows cross one.
     let properties = WriterProperties::builder().set_max_row_group_row_count(Some(2)).build();
@@ -446,12 +451,7 @@ fn conversations_are_named() {
 #[test]
 fn damaged_files() {
     let folder = Folder::new();
-    let table = batch(&[
-        ("prompt", Arc::new(texts(0))),
-        ("chosen", Arc::new(texts(1))),
-        ("rejected", Arc::new(texts(2))),
-    ]);
-    for file in folder.all(&table) {
+    for file in folder.all(&table()) {
         let whole = fs::read(&file).unwrap();
         // Cut anywhere: an error or (for a stream cut between messages) fewer rows; never a panic or a wrong row.
         for len in (0..whole.len()).step_by(3) {
@@ -488,12 +488,7 @@ fn damaged_files() {
 #[test]
 fn flipped_bits() {
     let folder = Folder::new();
-    let table = batch(&[
-        ("prompt", Arc::new(texts(0))),
-        ("chosen", Arc::new(texts(1))),
-        ("rejected", Arc::new(texts(2))),
-    ]);
-    for file in folder.all(&table) {
+    for file in folder.all(&table()) {
         let whole = fs::read(&file).unwrap();
         for at in (0..whole.len()).step_by(5) {
             let mut bytes = whole.clone();
@@ -512,14 +507,7 @@ fn folders_globs_and_what_is_not_there() {
     let row =
         |prompt: &str| format!("{{\"prompt\": \"{prompt}\", \"chosen\": \"c\", \"rejected\": \"r\"}}\n");
     folder.text("a-2.jsonl", &(String::from("\u{feff}") + &row("a2") + "\n" + &row("a2'")));
-    write_parquet(
-        &folder.file("a-1.parquet"),
-        &batch(&[
-            ("prompt", Arc::new(texts(0))),
-            ("chosen", Arc::new(texts(1))),
-            ("rejected", Arc::new(texts(2))),
-        ]),
-    );
+    write_parquet(&folder.file("a-1.parquet"), &table());
     let both = open(folder.0.path()).unwrap_err().to_string();
     assert!(both.contains("a-1.parquet") && both.contains("a-2.jsonl") && both.contains("glob"), "{both}");
     fs::remove_file(folder.file("a-1.parquet")).unwrap();
@@ -541,14 +529,7 @@ fn folders_globs_and_what_is_not_there() {
     assert_eq!(prompts(read(&folder.file("a-*"))), all[..2]);
     assert_eq!(open(folder.0.path()).unwrap().files().len(), 3);
     // A glob names files: all of them, whatever their formats.
-    write_parquet(
-        &folder.file("a-1.parquet"),
-        &batch(&[
-            ("prompt", Arc::new(texts(0))),
-            ("chosen", Arc::new(texts(1))),
-            ("rejected", Arc::new(texts(2))),
-        ]),
-    );
+    write_parquet(&folder.file("a-1.parquet"), &table());
     assert_eq!(read(&folder.file("a-*")).len(), 5);
     fs::remove_file(folder.file("a-1.parquet")).unwrap();
 
@@ -558,11 +539,7 @@ fn folders_globs_and_what_is_not_there() {
     assert!(matches!(open(&folder.file("[a")), Err(DataError::BadGlob { .. })));
     check_error(&folder.file("notes.txt"), &["unknown kind", ".parquet"]);
     check_error(&folder.file("empty.jsonl"), &["no rows"]);
-    let nothing = batch(&[
-        ("prompt", Arc::new(texts(0))),
-        ("chosen", Arc::new(texts(1))),
-        ("rejected", Arc::new(texts(2))),
-    ]);
+    let nothing = table();
     for file in Folder::new().all(&nothing.slice(0, 0)) {
         check_error(&file, &["no rows"]);
     }

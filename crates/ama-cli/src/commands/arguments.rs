@@ -10,15 +10,14 @@ use crate::exit::bad_input;
 
 /// What is read of files and folders.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Reading")]
 pub(crate) struct ReadArgs {
     /// Which column is what, where it has another name: `prompt=question` (repeatable). NAME is one of prompt, chosen,
     /// rejected, completion, prompt_ids, chosen_ids, rejected_ids, verifier, gold, task. `prompt=` says that the prompt is
     /// the shared beginning of chosen and rejected
-    #[arg(long = "column", value_name = "NAME=COLUMN")]
+    #[arg(long = "column", value_name = "NAME=COLUMN", help_heading = "Reading")]
     columns: Vec<String>,
     /// Which split of a folder with several [default: its training split; ama eval: its test split]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = "Reading")]
     split: Option<String>,
 }
 

@@ -101,8 +101,16 @@ pub(crate) fn of_name(stem: &str) -> Option<(String, SplitKind)> {
         .collect::<Vec<SplitKind>>();
     kinds.dedup();
     let [kind] = kinds[..] else { return None };
-    let name = base.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '-' | '_' | '.'));
-    Some((name.to_owned(), kind))
+    Some((without_number(base).to_owned(), kind))
+}
+
+/// `train` of `train-2` and `train2`, `train_part` of `train_part3`; but `train_v2`, which is not a piece of `train_v1`.
+fn without_number(base: &str) -> &str {
+    let name = base.trim_end_matches(|c: char| c.is_ascii_digit());
+    let trimmed = name.trim_end_matches(['-', '_', '.']);
+    let last = trimmed.rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or(trimmed);
+    let piece = ["part", "shard", "chunk"].contains(&last.to_ascii_lowercase().as_str());
+    if trimmed.len() < name.len() || piece || SplitKind::of_word(last).is_some() { trimmed } else { base }
 }
 
 /// Whether a name is a word for a split and nothing else.
@@ -141,6 +149,8 @@ mod tests {
             ("helpful.train", "helpful.train", Train),
             ("train_2", "train", Train),
             ("Train3", "Train", Train),
+            ("train_part2", "train_part", Train),
+            ("train_v2", "train_v2", Train),
             ("validation", "validation", Validation),
             ("dev-1", "dev", Validation),
             ("eval", "eval", Test),
