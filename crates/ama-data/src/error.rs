@@ -21,8 +21,8 @@ pub enum DataError {
 
     /// A path, folder or glob that stands for no data file.
     #[error(
-        "{pattern}: no data file there; want a .parquet, .jsonl or .arrow file, a folder that holds some, or a glob \
-         that matches some"
+        "{pattern}: no data file there; want a .parquet, .jsonl or .arrow file, a folder that holds some (a .json file \
+         has to be named itself), or a glob that matches some"
     )]
     NoFiles {
         /// The path or glob that was asked for.

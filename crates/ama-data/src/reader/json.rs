@@ -69,7 +69,9 @@ impl<'a> Object<'a> {
         match serde_json::from_str(value) {
             Ok(value) => Ok(Some(value)),
             Err(_) if has_lone_surrogate(value) => Err(Unusable::LoneSurrogate),
-            Err(error) => Err(Unusable::Number(without_place(&error))),
+            // The parser counts how deep it is in values that it builds, not in those that it skips.
+            Err(error) if without_place(&error).contains("recursion limit") => Err(Unusable::TooDeep),
+            Err(_) => Err(Unusable::OutOfRange),
         }
     }
 }
@@ -81,8 +83,10 @@ pub(crate) enum Unusable {
     Twice,
     /// Half of a surrogate pair, which is no character.
     LoneSurrogate,
-    /// NaN, an infinity or a number out of range; what the parser said.
-    Number(String),
+    /// NaN, an infinity or a number out of range.
+    OutOfRange,
+    /// Lists or objects in more levels than are read.
+    TooDeep,
 }
 
 fn is_valid(text: &str) -> bool {
@@ -112,7 +116,8 @@ fn describe(text: &str, error: &serde_json::Error) -> String {
         return format!("{message}: it breaks off after {} characters", text.chars().count());
     }
     // The parser has read the byte that it stumbled over, or stands before it.
-    let at = text.floor_char_boundary(error.column().saturating_sub(1).min(text.len()));
+    let near = error.column().saturating_sub(1).min(text.len());
+    let at = (0..=near).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
     let rest: String = text[at..].chars().take(20).collect();
     format!("{message} at character {}, before {rest:?}", text[..at].chars().count() + 1)
 }
@@ -248,11 +253,13 @@ mod tests {
         let object = Object::parse(text).unwrap();
         assert_eq!(object.get("a").unwrap().unwrap(), Value::from("NaN \u{1f600}"));
         for key in ["b", "c"] {
-            assert!(matches!(object.get(key), Err(Unusable::Number(_))), "{key}");
+            assert_eq!(object.get(key), Err(Unusable::OutOfRange), "{key}");
         }
         for key in ["e", "f"] {
             assert_eq!(object.get(key), Err(Unusable::LoneSurrogate), "{key}");
         }
+        let deep = format!("{{\"a\": {}1{}}}", "[".repeat(200), "]".repeat(200));
+        assert_eq!(Object::parse(&deep).unwrap().get("a"), Err(Unusable::TooDeep));
         let twice = Object::parse(r#"{"a": 1, "b": 2, "a": 3}"#).unwrap();
         assert_eq!((twice.get("a"), twice.get("b")), (Err(Unusable::Twice), Ok(Some(Value::from(2)))));
     }

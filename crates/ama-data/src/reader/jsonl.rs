@@ -170,10 +170,10 @@ impl Line<'_> {
             Ok(value) => Ok(value.filter(|value| !value.is_null())),
             Err(Unusable::Twice) => Err(CellFault::KeyTwice),
             Err(Unusable::LoneSurrogate) => Err(CellFault::LoneSurrogate),
-            Err(Unusable::Number(message)) => Err(CellFault::Type {
-                want,
-                got: format!("NaN, an infinity or a number out of range ({message})"),
-            }),
+            Err(Unusable::OutOfRange) => {
+                Err(CellFault::Type { want, got: "NaN, an infinity or a number out of range".into() })
+            }
+            Err(Unusable::TooDeep) => Err(CellFault::Type { want, got: "lists within lists".into() }),
         }
     }
 }

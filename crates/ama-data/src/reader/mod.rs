@@ -1,10 +1,11 @@
 //! Reading preference data: Parquet, Arrow IPC and JSON Lines, row by row, never a whole file in memory.
 //!
-//! - [`columns`]: which column has which role; [`schema`]: the shapes, and what is refused;
-//! - [`select`]: which files a path stands for, with [`split`]; what `datasets` [`saved`]; what a [`card`] names;
-//! - [`format`]: Parquet, Arrow or JSON Lines; [`columnar`] and [`arrow`]: record batches;
-//! - [`jsonl`]: objects by line ([`lines`], [`utf16`], [`json`]);
-//! - [`cells`]: from cells to a row; [`conversation`]: text that is none.
+//! - `columns`: which column has which role; `schema`: the shapes, and what is refused;
+//! - `select`: which files a path stands for; `split`: by their names; `saved`: as `datasets` lists them; `card`: as a
+//!   README does;
+//! - `format`: Parquet, Arrow or JSON Lines; `columnar` and `arrow`: record batches;
+//! - `jsonl`: objects by line, with `lines`, `utf16` and `json`;
+//! - `cells`: from cells to a row; `conversation`: text that is none.
 
 mod arrow;
 mod card;
