@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ama_data::row::RowContent;
-use ama_data::{PairTokenizer, RowReader, TokenStore, TokeniseOptions};
+use ama_data::{PairTokenizer, ReadOptions, RowReader, TokenStore, TokeniseOptions};
 use ama_train::Question;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,8 @@ pub(crate) enum Rows {
 pub(crate) struct Source<'a> {
     /// A file, a folder or a glob.
     pub(crate) files: &'a Path,
+    /// Which split of a folder, and which columns.
+    pub(crate) read: &'a ReadOptions,
     pub(crate) rows: Rows,
     /// Only rows whose column `task` says this.
     pub(crate) task: Option<&'a str>,
@@ -41,7 +43,7 @@ impl Source<'_> {
     /// Missing or unreadable files, wrong columns.
     pub(crate) fn open(&self) -> Result<RowReader> {
         let name = self.files.to_string_lossy();
-        let reader = RowReader::open(&name)?;
+        let reader = RowReader::open_with(&name, self.read)?;
         let found = match reader.schema() {
             ama_data::Schema::PromptCompletion => Rows::Completions,
             _ => Rows::Pairs,
@@ -70,7 +72,9 @@ impl Source<'_> {
                 self.files.display()
             )));
         }
-        let rows = self.open()?.take(self.limit.unwrap_or(usize::MAX));
+        let reader = self.open()?;
+        note_taken(&self.files.to_string_lossy(), &reader);
+        let rows = reader.take(self.limit.unwrap_or(usize::MAX));
         let options = TokeniseOptions { max_length: Some(self.max_length) };
         let (store, report) = TokenStore::build(rows, tokenizer, &options, path, |_| ())?;
         for note in notes(&report, Some(tokenizer)) {
@@ -103,6 +107,34 @@ impl Source<'_> {
             }
         }
         Ok(questions)
+    }
+}
+
+/// Says what was taken where a path leaves a choice, and which columns were left: files of a folder or a glob, an implicit
+/// prompt, text beside what is read.
+pub(crate) fn note_taken(name: &str, reader: &RowReader) {
+    let files = reader.files();
+    if files.len() > 1 || files.first().is_some_and(|file| file != Path::new(name)) {
+        const SHOWN: usize = 5;
+        let split = reader.split().map(|split| format!("split `{split}`, ")).unwrap_or_default();
+        let mut names: Vec<String> =
+            files.iter().take(SHOWN).map(|file| file.display().to_string()).collect();
+        if files.len() > SHOWN {
+            names.push(format!("and {} more", files.len() - SHOWN));
+        }
+        let noun = if files.len() == 1 { "file" } else { "files" };
+        console::note(&format!("{name}: {split}{} {noun}: {}", files.len(), names.join(", ")));
+    }
+    if reader.schema() == ama_data::Schema::ImplicitPromptPairs {
+        console::note(&format!(
+            "{name}: no column `prompt`; it is the shared beginning of chosen and rejected"
+        ));
+    }
+    if !reader.unread_columns().is_empty() {
+        console::note(&format!(
+            "{name}: columns of text that are not read: {}",
+            reader.unread_columns().join(", ")
+        ));
     }
 }
 

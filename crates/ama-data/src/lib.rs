@@ -70,7 +70,9 @@ pub mod error;
 pub use error::{CellFault, DataError};
 pub use id::PairId;
 pub use pack::{Packed, micro_batches};
-pub use reader::{RowReader, Schema, task_names};
+pub use reader::{
+    Columns, DataFiles, ReadOptions, Role, RowReader, Schema, SplitChoice, SplitKind, task_names,
+};
 pub use row::{Check, Row, RowContent};
 pub use sampler::{BatchSampler, Draw, EpochSampler, EpochState, Order, SamplerState};
 pub use store::{BuildReport, Lengths, Place, StoredRow, TokenStore};

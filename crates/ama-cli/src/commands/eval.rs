@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use ama_data::SplitKind;
 use ama_train::{EvalTask, ScoreOptions, TaskResult, TrainError, evaluate};
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
-use super::arguments::LossArgs;
+use super::arguments::{LossArgs, ReadArgs};
 use crate::console::Console;
 use crate::corpus::{Rows, Source, verify};
 use crate::exit::bad_input;
@@ -40,6 +41,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE.json")]
     out: PathBuf,
     #[command(flatten)]
+    read: ReadArgs,
+    #[command(flatten)]
     loss: LossArgs,
     /// Longest prompt plus completion in tokens; longer completions are cut at the end
     #[arg(long, value_name = "N", default_value_t = 1024)]
@@ -70,6 +73,7 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
         tasks.push((name, Path::new(file)));
     }
     let work = WorkFolder::of_file(&options.out)?;
+    let read = options.read.options(SplitKind::Test)?;
     let policy = Policy::open(&options.model)?;
     let reference = Policy::open(&options.reference)?;
     if policy.tokenizer.fingerprint() != reference.tokenizer.fingerprint() {
@@ -85,6 +89,7 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
     for (name, file) in tasks {
         let source = Source {
             files: file,
+            read: &read,
             rows: Rows::Pairs,
             task: None,
             limit: options.limit,

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use ama_data::{DropReason, TokenStore};
+use ama_data::{DropReason, SplitKind, TokenStore};
 use ama_specialist_cache::{PairScore, RowScore, write_row_scores};
 use ama_train::ScoreOptions;
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
+use super::arguments::ReadArgs;
 use crate::console::Console;
 use crate::corpus::{Rows, Source};
 use crate::notes::report_json;
@@ -32,6 +33,8 @@ pub(crate) struct Options {
     /// Preference pairs: a file, a folder or a quoted glob
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
+    #[command(flatten)]
+    read: ReadArgs,
     /// Parquet file to write; an older one is replaced
     #[arg(long, value_name = "FILE.parquet")]
     out: PathBuf,
@@ -51,10 +54,12 @@ pub(crate) struct Options {
 /// # Errors
 /// Bad input, or a disk that refuses.
 pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
+    let read = options.read.options(SplitKind::Train)?;
     let work = WorkFolder::of_file(&options.out)?;
     let policy = Policy::open(&options.model)?;
     let source = Source {
         files: &options.data,
+        read: &read,
         rows: Rows::Pairs,
         task: None,
         limit: options.limit,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ama_data::PairTokenizer;
+use ama_data::{PairTokenizer, SplitKind};
 use ama_model::folder::params_fingerprint;
 use ama_model::{Init, Llama, LlamaConfig};
 use ama_train::Sft;
@@ -10,7 +10,7 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
-use super::arguments::{Dtype, OrderArg, TrainingArgs};
+use super::arguments::{Dtype, OrderArg, ReadArgs, TrainingArgs};
 use crate::console::Console;
 use crate::corpus::{Rows, Source};
 use crate::generation::stop_ids;
@@ -39,6 +39,8 @@ pub(crate) struct Options {
     /// Rows with `prompt` and `completion`: a file, a folder or a quoted glob
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
+    #[command(flatten)]
+    read: ReadArgs,
     /// Model folder to write; it must not exist
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -81,6 +83,7 @@ pub(crate) struct Options {
 /// # Errors
 /// Bad input, an interruption, or a run that failed.
 pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
+    let read = options.read.options(SplitKind::Train)?;
     let training = options.training.settings(options.batch, options.lr)?;
     let work = WorkFolder::of_model(&options.out, options.resume)?;
     let _logs = Output::claim_logs([&options.metrics, &options.summary])?;
@@ -98,6 +101,7 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
     };
     let source = Source {
         files: &options.data,
+        read: &read,
         rows: Rows::Completions,
         task: None,
         limit: options.limit,

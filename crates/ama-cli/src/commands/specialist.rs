@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use ama_data::SplitKind;
 use ama_mix::{ExcessMode, GradientClip, MixerSpec};
 use ama_train::{Preference, PreferenceOptions, ScoreOptions, Stage, TrainTask};
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
-use super::arguments::{Dtype, LossArgs, OrderArg, TrainingArgs};
+use super::arguments::{Dtype, LossArgs, OrderArg, ReadArgs, TrainingArgs};
 use crate::console::Console;
 use crate::corpus::{Rows, Source};
 use crate::exit::bad_input;
@@ -34,6 +35,8 @@ pub(crate) struct Options {
     /// Preference pairs: a file, a folder or a quoted glob
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
+    #[command(flatten)]
+    read: ReadArgs,
     /// Model folder to write; it must not exist
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -78,6 +81,7 @@ pub(crate) struct Options {
 /// # Errors
 /// Bad input, an interruption, or a run that failed.
 pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
+    let read = options.read.options(SplitKind::Train)?;
     let training = options.training.settings(options.batch_pairs, options.lr)?;
     let loss_settings = options.loss.settings()?;
     let loss = loss_settings.build().map_err(|error| bad_input(error.to_string()))?;
@@ -86,6 +90,7 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
     let mut policy = Policy::open(&options.model)?;
     let source = Source {
         files: &options.data,
+        read: &read,
         rows: Rows::Pairs,
         task: None,
         limit: options.limit,

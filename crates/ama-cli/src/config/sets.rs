@@ -6,6 +6,7 @@ use toml::{Table, Value};
 
 use super::error::ConfigError;
 use super::keys::PATHS;
+use crate::files::folder_of;
 
 /// How deep `extends` may go.
 const MAX_EXTENDS: usize = 8;
@@ -35,7 +36,7 @@ fn read(path: &Path, depth: usize) -> Result<Table, ConfigError> {
         .map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
     let syntax = |message: String| ConfigError::Syntax { path: path.to_path_buf(), message };
     let mut table: Table = text.parse().map_err(|error: toml::de::Error| syntax(complaint(&text, &error)))?;
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     anchor(&mut table, &std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf()));
     match table.remove("extends") {
         None => Ok(table),
