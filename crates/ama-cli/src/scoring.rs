@@ -53,7 +53,7 @@ pub(crate) fn resumable(
     let missing = kept.missing(&ids);
     let tokens = missing.iter().map(|&i| pairs.example(i).tokens() as u64).sum();
     if !kept.is_empty() {
-        console::note(&format!("{label}: {} pairs were scored by an earlier call", kept.len()));
+        console::note(&format!("{label}: {} pairs were scored already", kept.len()));
     }
     drop((ids, kept));
     let mut progress = Progress::new(label);

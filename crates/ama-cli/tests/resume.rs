@@ -252,11 +252,7 @@ fn stopped_scoring_goes_on_from_what_it_says_it_kept() {
     let stopped = stopped_at_the_third_batch(&args(&model, &pairs, &out, "90"));
     assert_ne!(stopped, said);
     let again = succeed(&args(&model, &pairs, &out, "150"));
-    assert!(
-        again.err.contains(&format!("score: {kept} pairs were scored by an earlier call")),
-        "{}",
-        again.err
-    );
+    assert!(again.err.contains(&format!("score: {kept} pairs were scored already")), "{}", again.err);
     assert!(fs::read(&out).unwrap() == fs::read(&whole).unwrap());
     assert!(!Path::new(&state).exists(), "nothing of either is left");
 
@@ -264,7 +260,7 @@ fn stopped_scoring_goes_on_from_what_it_says_it_kept() {
     killed_at("output-whole", &args(&model, &pairs, &out, "150"));
     assert!(fs::read(&out).unwrap() == fs::read(&whole).unwrap() && Path::new(&state).exists());
     let again = succeed(&args(&model, &pairs, &out, "150"));
-    assert!(again.err.contains("30 pairs were scored by an earlier call"), "{}", again.err);
+    assert!(again.err.contains("30 pairs were scored already"), "{}", again.err);
     assert!(fs::read(&out).unwrap() == fs::read(&whole).unwrap() && !Path::new(&state).exists());
 
     let said = stopped_at_the_third_batch(&args(&model, &pairs, &out, "150"));
@@ -272,7 +268,7 @@ fn stopped_scoring_goes_on_from_what_it_says_it_kept() {
     let (other_out, other_whole) = (&out, lab.path("other.parquet"));
     succeed(&args(&model, &other, &other_whole, "150"));
     let fresh = succeed(&args(&model, &other, other_out, "150"));
-    assert!(!fresh.err.contains("earlier call"), "{}", fresh.err);
+    assert!(!fresh.err.contains("scored already"), "{}", fresh.err);
     assert!(fs::read(other_out).unwrap() == fs::read(&other_whole).unwrap());
     assert_eq!(hidden(lab.path("")), [""; 0]);
 }
@@ -288,11 +284,7 @@ fn a_specialist_keeps_its_reference_scores() {
     let resumed = [&small[..], &["--resume"]].concat();
     let held = Held::at("step:1", &words(&specialist.args(&out, "2", &resumed)));
     let said = held.interrupt();
-    assert!(
-        said.err.contains("reference: ") && said.err.contains("scored by an earlier call"),
-        "{}",
-        said.err
-    );
+    assert!(said.err.contains("reference: ") && said.err.contains("scored already"), "{}", said.err);
     let whole = specialist.lab.path("whole");
     succeed(&words(&specialist.args(&whole, "2", &small)));
     specialist.ends_right(&out, "2", &resumed);
@@ -341,7 +333,7 @@ fn a_stopped_evaluation_ends_with_the_same_results() {
     let said = stopped_at_the_third_batch(&words(&args(&out)));
     assert!(said.contains("stopped with 4 of 4 pairs scored; their scores are in"), "{said}");
     let again = succeed(&words(&args(&out)));
-    assert_eq!(again.err.matches("4 pairs were scored by an earlier call").count(), 3, "{}", again.err);
+    assert_eq!(again.err.matches("4 pairs were scored already").count(), 3, "{}", again.err);
     assert_eq!(fs::read_to_string(&out).unwrap(), fs::read_to_string(&whole).unwrap());
     assert!(!Path::new(&format!("{out}.partial")).exists());
     assert_eq!(hidden(lab.path("")), [""; 0]);
