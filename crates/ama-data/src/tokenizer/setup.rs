@@ -1,7 +1,7 @@
 //! From the files of a model folder to a tokenizer as `transformers` 5 sets it up: what is registered, and in what order.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use tokenizers::{AddedToken, PostProcessorWrapper, Tokenizer};
@@ -112,11 +112,10 @@ fn register(
     let extra = settings.extra.as_deref().unwrap_or_default();
     let in_file = tokenizer.get_added_tokens_decoder();
     let mut new = missing(&settings.added, in_file.values());
-    let known: Vec<&str> = in_file.values().map(|token| token.content.as_str()).collect();
-    let known: Vec<String> =
-        known.into_iter().chain(new.iter().map(Token::content)).map(str::to_owned).collect();
+    let in_file = in_file.values().map(|token| token.content.as_str());
+    let known: BTreeSet<String> = in_file.chain(new.iter().map(Token::content)).map(str::to_owned).collect();
     for token in special.iter().map(|(_, token)| token).chain(extra) {
-        if !known.iter().any(|known| known == token.content()) && !new.contains(token) {
+        if !known.contains(token.content()) && !new.contains(token) {
             new.push(token.clone());
         }
     }
@@ -150,9 +149,9 @@ fn missing<'a>(
     added: &BTreeMap<i64, Description>,
     in_file: impl Iterator<Item = &'a AddedToken>,
 ) -> Vec<Token> {
-    let in_file: Vec<&AddedToken> = in_file.collect();
+    let in_file: BTreeMap<&str, &AddedToken> = in_file.map(|token| (token.content.as_str(), token)).collect();
     let tokens = added.values().cloned().map(Token::Described);
-    tokens.filter(|token| !in_file.contains(&&token.to_added())).collect()
+    tokens.filter(|token| in_file.get(token.content()) != Some(&&token.to_added())).collect()
 }
 
 /// A post-processor that puts a BOS before every text, or nothing.
