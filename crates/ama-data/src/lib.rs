@@ -71,7 +71,7 @@ pub use error::{CellFault, DataError};
 pub use id::PairId;
 pub use pack::{Packed, micro_batches};
 pub use reader::{
-    Columns, DataFiles, ReadOptions, Role, RowReader, Schema, SplitChoice, SplitKind, task_names,
+    Columns, DataFiles, ReadOptions, Role, RowReader, Schema, SelectError, SplitChoice, SplitKind, task_names,
 };
 pub use row::{Check, Row, RowContent};
 pub use sampler::{BatchSampler, Draw, EpochSampler, EpochState, Order, SamplerState};

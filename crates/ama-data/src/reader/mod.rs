@@ -20,6 +20,7 @@ mod lines;
 mod saved;
 mod schema;
 mod select;
+mod select_error;
 mod split;
 mod utf16;
 
@@ -30,6 +31,7 @@ use std::sync::Arc;
 pub use columns::{Columns, Role};
 pub use schema::Schema;
 pub use select::DataFiles;
+pub use select_error::SelectError;
 pub use split::{SplitChoice, SplitKind};
 
 use crate::error::{CellFault, DataError};

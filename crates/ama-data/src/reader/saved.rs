@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::error::DataError;
+use crate::reader::select_error::SelectError;
 
 /// `dataset_dict.json`: a folder for each split.
 #[derive(Deserialize)]
@@ -79,5 +80,5 @@ fn read(path: &Path) -> Result<Option<String>, DataError> {
 }
 
 fn damaged(path: &Path, message: &str) -> DataError {
-    DataError::SavedDataset { path: path.to_path_buf(), message: message.to_owned() }
+    SelectError::SavedDataset { path: path.to_path_buf(), message: message.to_owned() }.into()
 }

@@ -9,6 +9,7 @@ use crate::error::DataError;
 use crate::reader::card;
 use crate::reader::format::{format_of, is_other_table, split_name};
 use crate::reader::saved;
+use crate::reader::select_error::SelectError;
 use crate::reader::split::{self, Split, SplitChoice};
 
 /// How many folders deep data is looked for.
@@ -45,7 +46,7 @@ impl DataFiles {
         match split {
             _ if files.is_empty() => Err(DataError::NoFiles { pattern: path_or_glob.into() }),
             SplitChoice::Named(name) => {
-                Err(DataError::SplitOfFiles { pattern: path_or_glob.into(), split: name.clone() })
+                Err(SelectError::SplitOfFiles { pattern: path_or_glob.into(), split: name.clone() }.into())
             }
             SplitChoice::Of(_) => Ok(Self { files, split: None }),
         }
@@ -92,7 +93,8 @@ fn in_folder(folder: &Path, choice: &SplitChoice, depth: usize) -> Result<Option
         Ok(Some(config)) if config.splits.is_empty() && config.folder.is_none() => {}
         Ok(Some(config)) => return of_card(folder, &config, choice, depth).map(Some),
         Err(names) => {
-            return Err(DataError::SeveralConfigs { path: folder.to_path_buf(), names: quoted(&names) });
+            let (path, names) = (folder.to_path_buf(), quoted(&names));
+            return Err(SelectError::SeveralConfigs { path, names }.into());
         }
     }
     let Listing { splits, files, others } = Listing::of(folder, depth)?;
@@ -108,7 +110,8 @@ fn in_folder(folder: &Path, choice: &SplitChoice, depth: usize) -> Result<Option
         ([only], _) | (_, Some(only)) => in_folder(only, choice, depth - 1),
         (several, None) => {
             let names: Vec<String> = several.iter().map(|other| other.display().to_string()).collect();
-            Err(DataError::SeveralFolders { path: folder.to_path_buf(), names: quoted(&names) })
+            let (path, names) = (folder.to_path_buf(), quoted(&names));
+            Err(SelectError::SeveralFolders { path, names }.into())
         }
     }
 }
@@ -191,9 +194,10 @@ fn choose<'a>(
             }
             let (path, wanted) = (folder.to_path_buf(), choice.name().to_owned());
             Err(match meant {
-                [] => DataError::NoSuchSplit { path, wanted, found },
-                several => DataError::SeveralSplits { path, wanted, found: of(several) },
-            })
+                [] => SelectError::NoSuchSplit { path, wanted, found },
+                several => SelectError::SeveralSplits { path, wanted, found: of(several) },
+            }
+            .into())
         }
     }
 }
@@ -223,7 +227,8 @@ fn without_split(
 ) -> Result<DataFiles, DataError> {
     if let SplitChoice::Named(name) = choice {
         let found = format!("none, only files of no split ({})", name_of(&files[0]));
-        return Err(DataError::NoSuchSplit { path: folder.to_path_buf(), wanted: name.clone(), found });
+        let (path, wanted) = (folder.to_path_buf(), name.clone());
+        return Err(SelectError::NoSuchSplit { path, wanted, found }.into());
     }
     // Beside data that can be read, a table of another format is rather a note about it.
     if files.iter().any(|file| format_of(file).is_some()) {
@@ -252,11 +257,10 @@ fn one_format(folder: &Path, files: &[PathBuf]) -> Result<(), DataError> {
     let first = &files[0];
     match files.iter().find(|file| ending(file) != ending(first)) {
         None => Ok(()),
-        Some(other) => Err(DataError::MixedFormats {
-            path: folder.to_path_buf(),
-            first: name_of(first).to_owned(),
-            other: name_of(other).to_owned(),
-        }),
+        Some(other) => {
+            let (path, first) = (folder.to_path_buf(), name_of(first).to_owned());
+            Err(SelectError::MixedFormats { path, first, other: name_of(other).to_owned() }.into())
+        }
     }
 }
 
