@@ -124,6 +124,15 @@ pub(crate) fn first_non_finite(values: &[f32]) -> Option<usize> {
     values[start..].iter().position(|v| !v.is_finite()).map(|offset| start + offset)
 }
 
+/// [`first_non_finite`] of f32 values as they lie in a file, without a copy of them.
+pub(super) fn first_non_finite_in(bytes: &[u8]) -> Option<usize> {
+    let finite = |b: &[u8; 4]| f32::from_le_bytes(*b).is_finite();
+    let broken = |block: &[u8]| !block.as_chunks::<4>().0.iter().fold(true, |sound, b| sound & finite(b));
+    let start = bytes.par_chunks(BLOCK * size_of::<f32>()).position_first(broken)? * BLOCK;
+    let values = bytes.as_chunks::<4>().0;
+    values[start..].iter().position(|b| !finite(b)).map(|offset| start + offset)
+}
+
 /// Index along each axis of the element number `flat` of a row-major tensor.
 pub(crate) fn position(shape: &[usize], mut flat: usize) -> Vec<usize> {
     let mut index = vec![0; shape.len()];
@@ -185,9 +194,10 @@ mod tests {
             for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                 values[at] = bad;
                 assert_eq!(first_non_finite(&values), Some(at));
+                assert_eq!(first_non_finite_in(&narrow(SaveDtype::F32, &values)), Some(at));
             }
         }
-        assert_eq!(first_non_finite(&[]), None);
+        assert_eq!((first_non_finite(&[]), first_non_finite_in(&[])), (None, None));
         assert_eq!(position(&[3, 4, 5], 2 * 20 + 3 * 5 + 4), [2, 3, 4]);
         assert_eq!(position(&[7], 6), [6]);
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ama_safetensors::{Entry, WeightsFile, check_model, open_weights};
 
-use super::dtype::{SaveDtype, first_non_finite, position, widen};
+use super::dtype::{SaveDtype, first_non_finite, first_non_finite_in, position, widen};
 use super::names::explain_missing;
 use crate::config::LlamaConfig;
 use crate::error::ModelError;
@@ -88,31 +88,31 @@ impl OpenFolder {
     /// [`Self::bytes`] of an f32 tensor, all of whose values are finite.
     pub(super) fn sound_bytes(&self, tensor: &Placed) -> Result<&[u8], ModelError> {
         let bytes = self.bytes(tensor);
-        // In pieces, so that no second copy of the tensor is made.
-        const PIECE: usize = 1 << 22;
-        for (number, piece) in bytes.chunks(PIECE).enumerate() {
-            self.check_finite(tensor, number * (PIECE / size_of::<f32>()), &widen(SaveDtype::F32, piece))?;
+        match first_non_finite_in(bytes) {
+            None => Ok(bytes),
+            Some(at) => {
+                let value = widen(SaveDtype::F32, bytes).get(at).copied().unwrap_or(f32::NAN);
+                Err(self.non_finite(tensor, at, value))
+            }
         }
-        Ok(bytes)
     }
 
     /// The values of a tensor as f32, all of them finite.
     pub(super) fn values(&self, tensor: &Placed) -> Result<Vec<f32>, ModelError> {
         let values = widen(tensor.dtype, self.bytes(tensor));
-        self.check_finite(tensor, 0, &values)?;
-        Ok(values)
+        // One pass over memory, about a twentieth of the time that widening and hashing take.
+        match first_non_finite(&values) {
+            None => Ok(values),
+            Some(at) => Err(self.non_finite(tensor, at, values[at])),
+        }
     }
 
-    /// Refuses NaN and infinity among the tensor's values from number `start` on.
-    fn check_finite(&self, tensor: &Placed, start: usize, values: &[f32]) -> Result<(), ModelError> {
-        match first_non_finite(values) {
-            None => Ok(()),
-            Some(at) => Err(ModelError::NonFiniteWeight {
-                path: self.files[tensor.file].path().to_path_buf(),
-                tensor: tensor.name.clone(),
-                index: position(&tensor.shape, start + at),
-                value: values[at],
-            }),
+    fn non_finite(&self, tensor: &Placed, at: usize, value: f32) -> ModelError {
+        ModelError::NonFiniteWeight {
+            path: self.files[tensor.file].path().to_path_buf(),
+            tensor: tensor.name.clone(),
+            index: position(&tensor.shape, at),
+            value,
         }
     }
 
