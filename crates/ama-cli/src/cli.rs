@@ -71,6 +71,16 @@ enum Command {
     Watch(watch::Options),
 }
 
+impl Command {
+    /// What ends the message of a call that was stopped and has kept its state.
+    fn how_to_continue(&self) -> &'static str {
+        match self {
+            Self::Sft(_) | Self::Specialist(_) => "; call it again with --resume to continue",
+            _ => "; call it again to continue",
+        }
+    }
+}
+
 /// Runs the command line `arguments` (the program's name first) and says how it went: 0 done, 1 failed, 2 bad usage
 /// or input, 130 stopped.
 pub fn main_with<I, T>(arguments: I) -> ExitCode
@@ -104,7 +114,8 @@ where
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            console::note(&format!("ama: {error:#}"));
+            let remedy = if exit::kept(&error) { cli.command.how_to_continue() } else { "" };
+            console::note(&format!("ama: {}{remedy}", exit::message(&error)));
             ExitCode::from(exit::code(&error))
         }
     }
@@ -132,5 +143,6 @@ fn dispatch(cli: &Cli) -> Result<()> {
 fn start_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
     // Fails only when a subscriber is set already (a second call in one process).
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let _ = log.with_ansi(console::on_terminal()).try_init();
 }

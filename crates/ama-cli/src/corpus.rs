@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use ama_data::row::RowContent;
-use ama_data::store::BuildReport;
-use ama_data::{PairTokenizer, RowReader, TokenStore, TokeniseOptions};
+use ama_data::{PairTokenizer, ReadOptions, RowReader, TokenStore, TokeniseOptions};
 use ama_train::Question;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::console;
 use crate::exit::bad_input;
+use crate::notes::notes;
 
 /// What the rows are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub(crate) enum Rows {
 pub(crate) struct Source<'a> {
     /// A file, a folder or a glob.
     pub(crate) files: &'a Path,
+    /// Which split of a folder, and which columns.
+    pub(crate) read: &'a ReadOptions,
     pub(crate) rows: Rows,
     /// Only rows whose column `task` says this.
     pub(crate) task: Option<&'a str>,
@@ -41,7 +43,7 @@ impl Source<'_> {
     /// Missing or unreadable files, wrong columns.
     pub(crate) fn open(&self) -> Result<RowReader> {
         let name = self.files.to_string_lossy();
-        let reader = RowReader::open(&name)?;
+        let reader = RowReader::open_with(&name, self.read)?;
         let found = match reader.schema() {
             ama_data::Schema::PromptCompletion => Rows::Completions,
             _ => Rows::Pairs,
@@ -64,11 +66,19 @@ impl Source<'_> {
     /// # Errors
     /// A row that cannot be used, with file, row and column; no row left; the disk refuses.
     pub(crate) fn tokenise(&self, tokenizer: &PairTokenizer, path: &Path) -> Result<TokenStore> {
-        let rows = self.open()?.take(self.limit.unwrap_or(usize::MAX));
+        if self.limit == Some(0) {
+            return Err(bad_input(format!(
+                "{}: limit 0 (--limit) takes none of its rows; leave it out or make it at least 1",
+                self.files.display()
+            )));
+        }
+        let reader = self.open()?;
+        note_taken(&self.files.to_string_lossy(), &reader);
+        let rows = reader.take(self.limit.unwrap_or(usize::MAX));
         let options = TokeniseOptions { max_length: Some(self.max_length) };
         let (store, report) = TokenStore::build(rows, tokenizer, &options, path, |_| ())?;
-        if let Some(warning) = losses_of(&report) {
-            console::note(&format!("{}: {warning}", self.files.display()));
+        for note in notes(&report, Some(tokenizer)) {
+            console::note(&format!("{}: {note}", self.files.display()));
         }
         Ok(store)
     }
@@ -100,6 +110,34 @@ impl Source<'_> {
     }
 }
 
+/// Says what was taken where a path leaves a choice, and which columns were left: files of a folder or a glob, an implicit
+/// prompt, text beside what is read.
+pub(crate) fn note_taken(name: &str, reader: &RowReader) {
+    let files = reader.files();
+    if files.len() > 1 || files.first().is_some_and(|file| file != Path::new(name)) {
+        const SHOWN: usize = 5;
+        let split = reader.split().map(|split| format!("split `{split}`, ")).unwrap_or_default();
+        let mut names: Vec<String> =
+            files.iter().take(SHOWN).map(|file| file.display().to_string()).collect();
+        if files.len() > SHOWN {
+            names.push(format!("and {} more", files.len() - SHOWN));
+        }
+        let noun = if files.len() == 1 { "file" } else { "files" };
+        console::note(&format!("{name}: {split}{} {noun}: {}", files.len(), names.join(", ")));
+    }
+    if reader.schema() == ama_data::Schema::ImplicitPromptPairs {
+        console::note(&format!(
+            "{name}: no column `prompt`; it is the shared beginning of chosen and rejected"
+        ));
+    }
+    if !reader.unread_columns().is_empty() {
+        console::note(&format!(
+            "{name}: columns of text that are not read: {}",
+            reader.unread_columns().join(", ")
+        ));
+    }
+}
+
 /// A question as a stage keeps it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct StoredQuestion {
@@ -118,39 +156,6 @@ impl From<StoredQuestion> for Question {
     fn from(q: StoredQuestion) -> Self {
         Self { prompt: q.prompt, verifier: q.verifier, gold: q.gold }
     }
-}
-
-/// What did not go into a store unharmed, in words; `None` if everything did.
-pub(crate) fn losses_of(report: &BuildReport) -> Option<String> {
-    let mut parts = Vec::new();
-    for (count, what) in [
-        (report.dropped_prompt_too_long, "dropped (the prompt alone reaches max_length)"),
-        (report.truncated, "cut at max_length"),
-        (report.indistinguishable, "with equal completions after the cut"),
-        (report.duplicates, "duplicates (kept)"),
-    ] {
-        if count > 0 {
-            parts.push(format!("{count} {what}"));
-        }
-    }
-    (!parts.is_empty()).then(|| format!("of {} rows {}", report.read, parts.join(", ")))
-}
-
-/// The same numbers as JSON.
-pub(crate) fn report_json(report: &BuildReport) -> serde_json::Value {
-    serde_json::json!({
-        "rows": report.read,
-        "kept": report.kept,
-        "truncated": report.truncated,
-        "dropped_prompt_too_long": report.dropped_prompt_too_long,
-        "indistinguishable": report.indistinguishable,
-        "duplicates": report.duplicates,
-        "merged_boundaries": report.merged_boundaries,
-        "tokens": report.tokens,
-        "prompt_tokens": { "mean": report.prompt.mean, "max": report.prompt.max },
-        "chosen_tokens": { "mean": report.chosen.mean, "max": report.chosen.max },
-        "rejected_tokens": { "mean": report.rejected.mean, "max": report.rejected.max },
-    })
 }
 
 /// Judges an answer with one of the suite's programs; an unknown one was refused when the questions were read.

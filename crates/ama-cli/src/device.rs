@@ -1,6 +1,7 @@
 //! Where the head runs: `--device`.
 
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use anyhow::Result;
 
@@ -31,12 +32,21 @@ impl FromStr for Device {
     }
 }
 
+static USED: OnceLock<Device> = OnceLock::new();
+
 /// Gets the device ready, so that whatever is missing is said before any work is done.
 pub(crate) fn start(device: Device) -> Result<()> {
-    match device {
-        Device::Cpu => Ok(()),
-        Device::Cuda(ordinal) => start_cuda(ordinal),
+    if let Device::Cuda(ordinal) = device {
+        start_cuda(ordinal)?;
     }
+    // A second call in one process changes nothing, as for the head itself.
+    USED.get_or_init(|| device);
+    Ok(())
+}
+
+/// Where the head runs in this process: results depend on it in the last bits.
+pub(crate) fn used() -> Device {
+    USED.get().copied().unwrap_or_default()
 }
 
 #[cfg(feature = "cuda")]

@@ -7,8 +7,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use crate::exit::bad_input;
+use crate::fail_point;
 
 /// Writes `bytes` under a temporary name in the same folder, syncs, renames, syncs the folder.
+///
+/// The temporary name begins with the final one, `.NAME.ama-`, so that whoever claims that output (`output.rs`) knows what
+/// a killed process left of it.
 ///
 /// # Errors
 /// A full disk or a folder that cannot be written, with the path; an older file is untouched then.
@@ -16,10 +20,16 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let what = || format!("cannot write {}", path.display());
     let folder = folder_of(path);
     fs::create_dir_all(folder).with_context(what)?;
-    let mut file =
-        tempfile::Builder::new().prefix(".ama-").suffix(".tmp").tempfile_in(folder).with_context(what)?;
+    let prefix = format!(".{}.ama-", path.file_name().unwrap_or_default().to_string_lossy());
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix).suffix(".tmp");
+    // Readable by whom the umask allows, like any file that a program writes.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder).with_context(what)?;
     file.write_all(bytes).with_context(what)?;
     file.as_file().sync_all().with_context(what)?;
+    fail_point::reach("temporary");
     file.persist(path).map_err(|error| error.error).with_context(what)?;
     sync_folder(folder)
 }
@@ -100,6 +110,21 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Removes those entries of a folder whose names `are_to_go`.
+///
+/// # Errors
+/// The folder cannot be listed, or one of them cannot be removed.
+pub(crate) fn remove_entries(folder: &Path, are_to_go: impl Fn(&str) -> bool) -> Result<()> {
+    let context = || format!("cannot list {}", folder.display());
+    for entry in fs::read_dir(folder).with_context(context)? {
+        let entry = entry.with_context(context)?;
+        if are_to_go(&entry.file_name().to_string_lossy()) {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Hash of a file's bytes.

@@ -1,25 +1,42 @@
 //! How answers are generated.
 
+use std::path::Path;
+
 use ama_data::{DataError, PairTokenizer};
 use ama_model::LlamaConfig;
+use ama_model::config::generation_eos_token_ids;
 use ama_model::generate::GenerateOptions;
+use anyhow::Result;
 
-/// The likeliest answer, up to the end of the sequence.
-pub(crate) fn greedy(
-    tokenizer: &PairTokenizer,
-    config: &LlamaConfig,
-    max_new_tokens: usize,
-) -> GenerateOptions {
-    GenerateOptions { max_new_tokens, stop_ids: stop_ids(tokenizer, config), ..GenerateOptions::default() }
+use crate::policy::Policy;
+
+/// The likeliest answer, up to a token that ends it.
+pub(crate) fn greedy(policy: &Policy, max_new_tokens: usize) -> GenerateOptions {
+    GenerateOptions { max_new_tokens, stop_ids: policy.stop_ids.clone(), ..GenerateOptions::default() }
 }
 
-/// The tokenizer's end of sequence and those of the model's configuration.
-pub(crate) fn stop_ids(tokenizer: &PairTokenizer, config: &LlamaConfig) -> Vec<u32> {
-    let mut ids = vec![tokenizer.eos_id()];
-    ids.extend(config.eos_token_ids.iter().copied());
+/// The tokenizer's end of sequence and those that the folder's configurations name, in ascending order.
+///
+/// # Errors
+/// As [`configured_stop_ids`].
+pub(crate) fn stop_ids(tokenizer: &PairTokenizer, folder: &Path) -> Result<Vec<u32>> {
+    let mut ids = configured_stop_ids(folder)?;
+    ids.push(tokenizer.eos_id());
     ids.sort_unstable();
     ids.dedup();
-    ids
+    Ok(ids)
+}
+
+/// `eos_token_id` of `config.json` and of `generation_config.json`.
+///
+/// # Errors
+/// One of them cannot be read, or has a value that is no token id.
+pub(crate) fn configured_stop_ids(folder: &Path) -> Result<Vec<u32>> {
+    let mut ids = LlamaConfig::from_json(&folder.join("config.json"))?.eos_token_ids;
+    ids.extend(generation_eos_token_ids(folder)?);
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(ids)
 }
 
 /// The text of generated ids. A model may have more embeddings than its tokenizer has tokens (padding of the

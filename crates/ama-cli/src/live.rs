@@ -8,6 +8,7 @@ use ama_report::{PageOptions, Reading, Run, page};
 use anyhow::Result;
 
 use crate::files;
+use crate::output::Output;
 
 /// The page is written at most this often.
 const EVERY: Duration = Duration::from_secs(15);
@@ -67,9 +68,9 @@ impl LiveReport {
         }
         let run = as_seen(Run::read(&self.folder, Reading::Within(READ))?);
         let html = page(&[run], PageOptions { reload_seconds: Some(RELOAD_SECONDS) })?;
-        let path = self.folder.join(PAGE);
-        files::write_whole(&path, html.as_bytes())?;
-        Ok(Some(path))
+        let page = Output::claim_file(&self.folder.join(PAGE))?;
+        files::write_whole(page.path(), html.as_bytes())?;
+        Ok(Some(page.path().to_path_buf()))
     }
 }
 

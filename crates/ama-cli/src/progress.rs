@@ -8,6 +8,7 @@ use ama_train::{MetricsLog, Observer, StepRecord, TrainError};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::console;
+use crate::fail_point;
 use crate::live::LiveReport;
 
 /// All bars of the program, so that parallel runs draw one below the other.
@@ -71,6 +72,7 @@ impl<'a> Progress<'a> {
 
     /// Shows how many of the bytes of a result are written.
     pub(crate) fn written(&mut self, tensor: &str, done: u64, total: u64) {
+        fail_point::reach("written");
         let label = self.label.clone();
         self.advance(&label, done >> 20, total.div_ceil(1 << 20), || format!("MiB {tensor}"));
     }
@@ -121,6 +123,7 @@ impl Observer for Progress<'_> {
         if let Some(report) = self.report {
             report.refresh();
         }
+        fail_point::reach("step");
         let label = self.label.clone();
         self.advance(&label, done, total, || {
             format!("step {} loss {:.4} {:.0} tok/s", record.step, record.loss, record.tokens_per_s)
@@ -128,11 +131,13 @@ impl Observer for Progress<'_> {
     }
 
     fn scored(&mut self, label: &str, done: u64, total: u64) {
+        fail_point::reach("scored");
         let label = if self.label.is_empty() { label.to_string() } else { self.label.clone() };
         self.advance(&label, done, total, || "pairs".to_string());
     }
 
     fn checkpoint(&mut self, step: u64, path: &Path) {
+        fail_point::reach("checkpoint");
         tracing::debug!(step, path = %path.display(), "checkpoint");
     }
 }

@@ -1,10 +1,10 @@
-//! Ctrl-C: the first asks for a checkpoint and an orderly end, the second ends at once.
+//! Ctrl-C: the first asks to keep what was done and end in order, the second ends at once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
-/// Set when the user wants the program to stop; read between steps.
+/// Set when the user wants the program to stop; read between steps, and between batches that are scored.
 pub(crate) fn flag() -> &'static AtomicBool {
     &STOP
 }
@@ -16,6 +16,6 @@ pub(crate) fn install() {
         if STOP.swap(true, Ordering::Relaxed) {
             std::process::exit(i32::from(crate::exit::INTERRUPTED));
         }
-        crate::console::note("stopping after this step; once more to stop at once");
+        crate::console::note("stopping after this step or batch; once more to stop at once");
     });
 }

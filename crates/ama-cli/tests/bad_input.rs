@@ -5,9 +5,14 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{Lab, call, names, refused};
+use common::{Lab, call, names, refused, succeed};
 
 const GOOD: &str = r#"{"prompt": "count", "chosen": " a b", "rejected": " b a"}"#;
+
+/// The object that ends the output.
+fn json(out: &str) -> serde_json::Value {
+    serde_json::from_str(out.lines().last().unwrap()).unwrap()
+}
 
 #[test]
 fn rows_are_refused_by_file_row_and_column() {
@@ -59,6 +64,60 @@ fn columns_and_files_are_refused_by_name() {
         &["helpful.parquet", "none of its 30 rows is left", "max_length"],
     );
     refused(&["sft", "--model", &model, "--data", &pairs, "--out", &lab.path("out")], &["fine-tuning rows"]);
+}
+
+/// `data validate` says what training says, and fails where training fails.
+#[test]
+fn validate_knows_what_training_knows() {
+    let lab = Lab::with_model();
+    let model = lab.path("model");
+    let rows = [
+        GOOD,
+        GOOD,
+        r#"{"prompt": "count", "chosen": "count a", "rejected": "count b"}"#,
+        r#"{"prompt": "count", "chosen": " a b", "rejected": " a  b"}"#,
+    ];
+    let file = lab.write("rows.jsonl", rows.join("\n"));
+    let validated = json(&succeed(&["data", "validate", &file, "--model", &model, "--json"]).out);
+    let counts = &validated["data"][0];
+    for (key, want) in [("duplicates", 1), ("repeated_prompts", 1), ("white_space_only", 1), ("kept", 4)] {
+        assert_eq!(counts[key], want, "{key}");
+    }
+    let out = lab.path("out");
+    let trained =
+        succeed(&["specialist", "--model", &model, "--data", &file, "--out", &out, "--steps", "1", "--json"]);
+    let mut counted = json(&trained.out)["data"].clone();
+    counted["path"] = counts["path"].clone();
+    assert_eq!(&counted, counts, "one count for both");
+    for note in ["1 duplicates", "`chosen`", "white space only"] {
+        assert!(trained.err.contains(note), "{}", trained.err);
+    }
+    let without = json(&succeed(&["data", "validate", &file, "--json"]).out);
+    assert_eq!(without["data"][0]["duplicates"], 1);
+    refused(
+        &["data", "validate", &file, "--model", &model, "--max-length", "1"],
+        &["rows.jsonl", "none of its 4 rows", "max_length 1"],
+    );
+    refused(
+        &["score", "--model", &model, "--data", &file, "--out", &lab.path("s.parquet"), "--limit", "0"],
+        &["rows.jsonl", "--limit"],
+    );
+}
+
+/// Every row of the data has its line in the scores, and the dropped one says why.
+#[test]
+fn scores_name_their_rows() {
+    let lab = Lab::with_model();
+    let long = format!(r#"{{"prompt": "{}", "chosen": " a", "rejected": " b"}}"#, "count ".repeat(40));
+    let file = lab.write("rows.jsonl", [GOOD, &long, GOOD].join("\n"));
+    let out = lab.path("s.parquet");
+    succeed(&["score", "--model", &lab.path("model"), "--data", &file, "--out", &out, "--max-length", "24"]);
+    let rows = ama_specialist_cache::read_row_scores(&out).unwrap();
+    assert_eq!(rows.iter().map(|row| row.row).collect::<Vec<_>>(), [1, 2, 3]);
+    assert!(rows.iter().all(|row| row.file == file), "{rows:?}");
+    assert_eq!((rows[0].id, &rows[0].score), (rows[2].id, &rows[2].score));
+    assert!(rows[0].score.is_ok());
+    assert!(rows[1].score.as_ref().unwrap_err().contains("max_length"), "{:?}", rows[1]);
 }
 
 #[test]

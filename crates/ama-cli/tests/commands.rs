@@ -115,9 +115,11 @@ fn a_model_is_trained_scored_evaluated_and_asked() {
 
     let scores = lab.path("scores.parquet");
     succeed(&["score", "--model", &out, "--data", &data, "--out", &scores, "--max-length", "64"]);
-    let rows = ama_specialist_cache::read_scores_parquet(&scores).unwrap();
+    let rows = ama_specialist_cache::read_row_scores(&scores).unwrap();
     assert_eq!(rows.len(), 30);
-    let higher = rows.iter().filter(|(_, score)| score.chosen_logp > score.rejected_logp).count();
+    assert!((1..).zip(&rows).all(|(number, row)| row.row == number && row.file == data), "{:?}", rows[0]);
+    let scores: Vec<_> = rows.into_iter().map(|row| row.score.unwrap()).collect();
+    let higher = scores.iter().filter(|score| score.chosen_logp > score.rejected_logp).count();
     assert!(higher > 15, "{higher} of 30 refusals are likelier than the compliance");
 
     let (test, result) = (lab.path("suite/test/harmless.parquet"), lab.path("eval.json"));

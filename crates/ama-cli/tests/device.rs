@@ -85,7 +85,8 @@ fn a_device_trains_and_scores_as_the_processor_does() {
         let losses = summary["losses"].as_array().unwrap();
         let losses: Vec<f64> = losses.iter().map(|loss| loss.as_f64().unwrap()).collect();
         assert_eq!(losses.len(), 3);
-        (losses, ama_specialist_cache::read_scores_parquet(&scores).unwrap())
+        let rows = ama_specialist_cache::read_row_scores(&scores).unwrap();
+        (losses, rows.into_iter().map(|row| (row.id, row.score.unwrap())).collect::<Vec<_>>())
     };
     let (cpu, device) = (run("cpu"), run("cuda-0"));
     for (cpu, device) in cpu.0.iter().zip(&device.0) {

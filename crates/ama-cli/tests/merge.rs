@@ -65,6 +65,24 @@ fn bad_usage_and_input_are_refused() {
     merge(&["--method", "ties", "--base", &model, "--density", "2"], &["density", "2", "[0, 1]"]);
     merge(&["--method", "linear", "--base", &lab.path("nowhere")], &["nowhere", "model.safetensors"]);
     merge(&["--method", "linear", "--config", "x.yml"], &["cannot be used"]);
+    // Flags that make no difference, with the methods to which they do.
+    for (flag, value) in [
+        ("--density", "0.3"),
+        ("--t", "0.1"),
+        ("--epsilon", "0.1"),
+        ("--lambda", "0.5"),
+        ("--rescale", "l1"),
+        ("--seed", "3"),
+    ] {
+        merge(&["--method", "linear", flag, value], &[&format!("{flag} makes no difference to linear")]);
+    }
+    merge(&["--method", "slerp", "--normalize", "true"], &["--normalize", "slerp"]);
+    merge(
+        &["--method", "task-arithmetic", "--base", &model, "--density", "0.5"],
+        &["--density", "dare_ties"],
+    );
+    merge(&["--method", "slerp", "--model", &model, "--t", "0.5", "--weight", "1"], &["--t", "--weight"]);
+    merge(&["--method", "della", "--base", &model, "--epsilon", "0.1"], &["--epsilon", "--density"]);
     let config = lab.write("bad.yml", "merge_method: ties\nmodells: []\n");
     refused(&["merge", "--config", &config, "--out", &out], &["bad.yml", "modells"]);
     refused(&["merge", "--method", "linear", "--model", &model, "--out", &model], &["exists"]);

@@ -4,10 +4,10 @@ mod common;
 
 use std::fs;
 use std::path::Path;
-use std::process::Stdio;
-use std::time::{Duration, Instant};
 
-use common::{Lab, ama, call, refused, succeed};
+#[cfg(debug_assertions)]
+use common::Held;
+use common::{Lab, call, refused, succeed};
 use serde_json::Value;
 
 #[track_caller]
@@ -48,24 +48,17 @@ fn a_run_writes_its_page_and_the_command_on_it_continues_the_run() {
     assert_eq!(last_json(&succeed(&["watch", &run, "--once", "--json"]).out)["trained"], 10);
 }
 
+#[cfg(debug_assertions)]
 #[test]
 fn a_running_run_is_seen_and_a_killed_one_says_how_to_go_on() {
     let lab = Lab::new();
     let (config, run) = (lab.config("run.toml"), lab.path("run"));
     let long = ["run", &config, "--out", &run, "--set", "base.steps=100000"];
-    let mut child = ama(&long).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("ama starts");
-    let log = Path::new(&run).join("base/metrics.jsonl");
-    let started = Instant::now();
-    while fs::metadata(&log).map_or(0, |about| about.len()) < 2000
-        && started.elapsed() < Duration::from_secs(60)
-    {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let held = Held::at("step:20", &long);
     let watched = last_json(&succeed(&["watch", &run, "--json"]).out);
     let reported = last_json(&succeed(&["report", &run, "--json"]).out);
     let page = fs::read_to_string(Path::new(&run).join("report.html")).unwrap();
-    child.kill().expect("a child can be killed");
-    child.wait().expect("a child can be waited for");
+    held.kill();
     assert_eq!(watched["state"], "running");
     assert_eq!(reported["runs"][0]["state"], "running");
     assert!(page.contains("http-equiv=\"refresh\"") && page.contains("Being worked on"));

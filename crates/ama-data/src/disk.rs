@@ -12,10 +12,12 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// A file of a passing name in the folder of `path`, with the permissions of any other new file.
+/// A file in the folder of `path` whose hidden name begins with that of `path` (so that it is seen whose it is, should the
+/// process be killed), with the permissions of any other new file.
 pub(crate) fn temporary_beside(path: &Path) -> Result<NamedTempFile, DataError> {
+    let prefix = format!(".{}.ama-", path.file_name().unwrap_or_default().to_string_lossy());
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".ama-data-").suffix(".tmp");
+    builder.prefix(&prefix).suffix(".tmp");
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;

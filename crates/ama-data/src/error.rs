@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::reader::{Role, SelectError};
+
 /// What can go wrong between a data file and a packed batch.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -19,8 +21,8 @@ pub enum DataError {
 
     /// A path, folder or glob that stands for no data file.
     #[error(
-        "{pattern}: no data file there; want a .parquet, .jsonl or .arrow file, a folder that holds some, or a glob \
-         that matches some"
+        "{pattern}: no data file there; want a .parquet, .jsonl or .arrow file, a folder that holds some (a .json file \
+         has to be named itself), or a glob that matches some"
     )]
     NoFiles {
         /// The path or glob that was asked for.
@@ -36,14 +38,75 @@ pub enum DataError {
         message: String,
     },
 
+    /// A folder of which it is not clear which files are meant.
+    #[error(transparent)]
+    Select(#[from] SelectError),
+
     /// A file whose name ends in none of the known ways.
     #[error(
-        "{}: unknown kind of data file; want a name ending in .parquet, .jsonl (uncompressed) or .arrow; convert or \
-         rename it", path.display()
+        "{}: unknown kind of data file; want a name ending in .parquet, .jsonl (also .gz or .zst) or .arrow; {remedy}",
+        path.display()
     )]
     UnknownFormat {
         /// The file.
         path: PathBuf,
+        /// What to do.
+        remedy: &'static str,
+    },
+
+    /// What Git keeps in place of a large file.
+    #[error(
+        "{}: a pointer of git-lfs, not the data itself; run `git lfs pull` in its repository, or download the file",
+        path.display()
+    )]
+    GitLfsPointer {
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// Text in an encoding that is not read.
+    #[error("{}{}: its encoding is {name}; convert the file to UTF-8", path.display(), of_row(*.row))]
+    Encoding {
+        /// The file.
+        path: PathBuf,
+        /// 1-based row, if it is only that one.
+        row: Option<u64>,
+        /// The encoding.
+        name: &'static str,
+    },
+
+    /// One JSON array instead of lines.
+    #[error(
+        "{}, row 1: the file is one JSON array, a list instead of an object per line; convert it, for instance with \
+         `jq -c '.[]' {} > rows.jsonl`", path.display(), path.display()
+    )]
+    JsonArray {
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// A line that would take too much memory.
+    #[error("{}, row {row}: a line of more than {most_mib} MiB; want one JSON object per line", path.display())]
+    LineTooLong {
+        /// The file.
+        path: PathBuf,
+        /// 1-based row.
+        row: u64,
+        /// Most that a line may have, in MiB.
+        most_mib: u64,
+    },
+
+    /// Keys that are different in every row.
+    #[error(
+        "{}, row {row}: more than {most} different keys up to here; want the same keys in every row", path.display()
+    )]
+    TooManyColumns {
+        /// The file.
+        path: PathBuf,
+        /// 1-based row.
+        row: u64,
+        /// Most that a file may have.
+        most: usize,
     },
 
     /// A file that is not what its name says, or is damaged.
@@ -66,15 +129,91 @@ pub enum DataError {
     #[error(
         "{}: no column `{wanted}`; found {found}; want `prompt`, `chosen`, `rejected` (text), or `chosen`, `rejected` \
          with a shared beginning, or `prompt_ids`, `chosen_ids`, `rejected_ids` (lists of integers), or `prompt`, \
-         `completion` for fine-tuning; rename or add the column", path.display()
+         `completion` for fine-tuning; rename or add the column, or say which one it is: `--column {wanted}={example}` \
+         (`columns = {{ {wanted} = \"{example}\" }}` in a configuration)", path.display()
     )]
     MissingColumn {
         /// The file.
         path: PathBuf,
         /// The column that would complete the nearest supported shape.
-        wanted: String,
+        wanted: Role,
         /// The columns that the file has.
         found: String,
+        /// A column that it could be, or a placeholder.
+        example: String,
+    },
+
+    /// Pairs without a column `prompt`, and with others that could be the prompt.
+    #[error(
+        "{}: no column `prompt`, but {candidates} beside the completions; say which one is the prompt: \
+         `--column prompt={example}` (`columns = {{ prompt = \"{example}\" }}` in a configuration), or `--column prompt=` \
+         (`prompt = \"\"`) if it is the shared beginning of chosen and rejected", path.display()
+    )]
+    UnknownPrompt {
+        /// The file.
+        path: PathBuf,
+        /// The columns that could be the prompt.
+        candidates: String,
+        /// The likeliest of them.
+        example: String,
+    },
+
+    /// A column that was named and is not there.
+    #[error("{}: no column `{column}`, which is to be its `{role}`; found {found}", path.display())]
+    NoSuchColumn {
+        /// The file.
+        path: PathBuf,
+        /// What the column is for.
+        role: Role,
+        /// The name that was given.
+        column: String,
+        /// The columns that the file has.
+        found: String,
+    },
+
+    /// A name that is no role.
+    #[error("column {name}=...: no such role; want one of {}", roles())]
+    UnknownRole {
+        /// The name.
+        name: String,
+    },
+
+    /// A role without a column.
+    #[error("column {role}=: names no column; name one, or leave it out")]
+    UnnamedColumn {
+        /// The role.
+        role: Role,
+    },
+
+    /// Two columns for one role.
+    #[error("column {role}=...: given twice; name one column")]
+    RoleTwice {
+        /// The role.
+        role: Role,
+    },
+
+    /// One column for two roles.
+    #[error("column `{column}` is to be both `{first}` and `{second}`; a column has one role")]
+    ColumnTwice {
+        /// The column.
+        column: String,
+        /// The one role.
+        first: Role,
+        /// The other.
+        second: Role,
+    },
+
+    /// Completions with a verdict each instead of pairs.
+    #[error(
+        "{}: column `{column}` says whether each completion is good (unpaired preferences, as KTO takes them), which is \
+         not supported; pair good and bad completions of a prompt as `chosen` and `rejected`, or for fine-tuning keep \
+         the good rows and drop the column", path.display()
+    )]
+    Unpaired {
+        /// The file.
+        path: PathBuf,
+        /// The column of verdicts.
+        column: String,
     },
 
     /// A column of a type that does not fit.
@@ -92,14 +231,16 @@ pub enum DataError {
 
     /// Rows that hold conversations.
     #[error(
-        "{}: column `{column}` holds conversations (lists of role and content); conversational rows are not supported \
-         yet; flatten with a chat template into text columns first", path.display()
+        "{}{}: conversations (lists of role and content) in {columns}; conversational rows are not supported yet; \
+         flatten with a chat template into text columns first", path.display(), of_row(*.row)
     )]
     Conversational {
         /// The file.
         path: PathBuf,
-        /// The first column that holds messages.
-        column: String,
+        /// The first row that holds a list or an object there, where rows can differ.
+        row: Option<u64>,
+        /// The columns that hold messages.
+        columns: String,
     },
 
     /// Files of one data set that differ in shape.
@@ -150,7 +291,7 @@ pub enum DataError {
     Cell {
         /// The file.
         path: PathBuf,
-        /// 1-based row; in JSON Lines the line number.
+        /// 1-based row; blank lines of JSON Lines do not count.
         row: u64,
         /// The column.
         column: String,
@@ -159,12 +300,16 @@ pub enum DataError {
     },
 
     /// A line of JSON Lines that is no JSON object.
-    #[error("{}, row {row}: {message}; want one JSON object per line", path.display())]
+    #[error(
+        "{}, row {row}{}: {message}; want one JSON object per line", path.display(), of_line(*.row, *.line)
+    )]
     Json {
         /// The file.
         path: PathBuf,
-        /// 1-based line number.
+        /// 1-based row: blank lines do not count.
         row: u64,
+        /// 1-based number of the line.
+        line: u64,
         /// What the JSON parser said.
         message: String,
     },
@@ -276,6 +421,19 @@ impl DataError {
     }
 }
 
+fn of_row(row: Option<u64>) -> String {
+    row.map(|row| format!(", row {row}")).unwrap_or_default()
+}
+
+/// The line of a row, where blank lines make it another number.
+fn of_line(row: u64, line: u64) -> String {
+    if row == line { String::new() } else { format!(" (line {line})") }
+}
+
+fn roles() -> String {
+    Role::ALL.map(Role::name).join(", ")
+}
+
 fn after_row(row: Option<u64>) -> String {
     row.map(|row| format!(" after row {row}")).unwrap_or_default()
 }
@@ -298,6 +456,20 @@ pub enum CellFault {
         /// What came.
         got: String,
     },
+    /// A key that a JSON object has more than once.
+    #[error("the key comes more than once in the row; keep one")]
+    KeyTwice,
+    /// Half of a character of UTF-16.
+    #[error(
+        "holds half of a surrogate pair (such as \\ud83d), which is no character; mend the text or remove the row"
+    )]
+    LoneSurrogate,
+    /// A conversation as JSON in a column of text.
+    #[error(
+        "holds a conversation written out as text (a list of role and content); conversational rows are not supported \
+         yet; flatten with a chat template first"
+    )]
+    ConversationAsText,
     /// A pair that prefers nothing.
     #[error("chosen and rejected are the same; remove the row")]
     SameCompletions,

@@ -54,6 +54,8 @@ pub mod store;
 
 mod disk;
 
+mod findings;
+
 mod order;
 
 pub mod sampler;
@@ -68,11 +70,13 @@ pub mod error;
 pub use error::{CellFault, DataError};
 pub use id::PairId;
 pub use pack::{Packed, micro_batches};
-pub use reader::{RowReader, Schema, task_names};
+pub use reader::{
+    Columns, DataFiles, ReadOptions, Role, RowReader, Schema, SelectError, SplitChoice, SplitKind, task_names,
+};
 pub use row::{Check, Row, RowContent};
 pub use sampler::{BatchSampler, Draw, EpochSampler, EpochState, Order, SamplerState};
-pub use store::{BuildReport, Lengths, TokenStore};
-pub use tokenise::{DropReason, Example, ExampleRef, TokeniseOptions, Tokenised, tokenise};
+pub use store::{BuildReport, Lengths, Place, StoredRow, TokenStore};
+pub use tokenise::{Doubled, DropReason, Example, ExampleRef, TokeniseOptions, Tokenised, tokenise};
 pub use tokenizer::PairTokenizer;
 
 /// The README's code compiles.

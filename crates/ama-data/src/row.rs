@@ -10,13 +10,13 @@ use crate::error::{CellFault, DataError};
 pub struct Row {
     /// The file that the row was read from.
     pub source: Arc<Path>,
-    /// 1-based number of the row in that file; in JSON Lines the line number.
+    /// 1-based number of the row in that file; blank lines of JSON Lines do not count.
     pub row: u64,
     /// What the row says.
     pub content: RowContent,
     /// How a generated answer to this prompt can be checked, if the file says so.
     pub check: Option<Check>,
-    /// The task that the row belongs to, if the file has a text column `task`.
+    /// The task that the row belongs to, if the file has a column `task` of text or integers.
     pub task: Option<String>,
 }
 

@@ -11,7 +11,7 @@
 use crate::error::{CellFault, DataError};
 use crate::id::PairId;
 use crate::row::{Row, RowContent};
-use crate::tokenizer::PairTokenizer;
+use crate::tokenizer::{PairTokenizer, Start};
 
 /// How rows are tokenised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,9 +39,20 @@ pub enum Tokenised {
         truncated: bool,
         /// Tokens at the end of the prompt that merged with a completion and went out of the prompt with it.
         boundary_tokens: usize,
+        /// Special tokens of the row's text that are there a second time.
+        doubled: Doubled,
     },
     /// No example, as TRL has none.
     Dropped(DropReason),
+}
+
+/// Special tokens that a text brings along although they are put around it anyway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Doubled {
+    /// The prompt begins with the token that the tokenizer puts before every text.
+    pub bos: bool,
+    /// How many completions end in the end-of-sequence token (and white space) while another is put behind.
+    pub eos: usize,
 }
 
 /// Why a row gives no example.
@@ -141,12 +152,12 @@ pub fn tokenise(
     options: &TokeniseOptions,
 ) -> Result<Tokenised, DataError> {
     row.validate()?;
-    let (prompt, completions, boundary_tokens) = match &row.content {
+    let parts = match &row.content {
         RowContent::Text { prompt, chosen, rejected } => {
-            encode_parts(row, tokenizer, prompt, &[("chosen", chosen), ("rejected", rejected)])?
+            encode_parts(row, tokenizer, options, prompt, &[("chosen", chosen), ("rejected", rejected)])?
         }
         RowContent::Completion { prompt, completion } => {
-            encode_parts(row, tokenizer, prompt, &[("completion", completion)])?
+            encode_parts(row, tokenizer, options, prompt, &[("completion", completion)])?
         }
         RowContent::Ids { prompt, chosen, rejected } => {
             for (column, ids) in [("prompt_ids", prompt), ("chosen_ids", chosen), ("rejected_ids", rejected)]
@@ -156,14 +167,23 @@ pub fn tokenise(
                     return Err(row.fault(column, CellFault::TokenId { value: id.to_string(), vocab }));
                 }
             }
-            (prompt.clone(), vec![chosen.clone(), rejected.clone()], 0)
+            Some(Parts {
+                prompt: prompt.clone(),
+                completions: vec![chosen.clone(), rejected.clone()],
+                ..Parts::default()
+            })
         }
+    };
+    let Some(Parts { prompt, completions, boundary_tokens, doubled, cut }) = parts else {
+        return Ok(Tokenised::Dropped(DropReason::PromptTooLong));
     };
     if prompt.is_empty() {
         return Err(row.fault("prompt", CellFault::NoPromptToken));
     }
+    // Where only beginnings are known, the texts were told apart in another way.
     if let [chosen, rejected] = completions.as_slice()
         && chosen == rejected
+        && !cut
     {
         return Err(row.fault("rejected", CellFault::SameIds));
     }
@@ -172,7 +192,7 @@ pub fn tokenise(
         return Err(row.fault("prompt", CellFault::TooLong(total)));
     }
     let mut example = Example { id: PairId::of(&row.content), prompt, completions };
-    let mut truncated = false;
+    let mut truncated = cut;
     if let Some(max_length) = options.max_length {
         let Some(room) = max_length.checked_sub(example.prompt.len()).filter(|&room| room > 0) else {
             return Ok(Tokenised::Dropped(DropReason::PromptTooLong));
@@ -182,41 +202,84 @@ pub fn tokenise(
             completion.truncate(room);
         }
     }
-    Ok(Tokenised::Kept { example, truncated, boundary_tokens })
+    Ok(Tokenised::Kept { example, truncated, boundary_tokens, doubled })
 }
 
-/// Prompt ids, completion ids, and how many ids of the prompt went to the completions.
-type Parts = (Vec<u32>, Vec<Vec<u32>>, usize);
+/// A row as ids, before `max_length` cuts it.
+#[derive(Default)]
+struct Parts {
+    prompt: Vec<u32>,
+    completions: Vec<Vec<u32>>,
+    /// Ids of the prompt that went to the completions.
+    boundary_tokens: usize,
+    doubled: Doubled,
+    /// Whether a completion is longer than its ids here: `max_length` cuts it in any case.
+    cut: bool,
+}
 
+/// `None` if the prompt alone reaches `max_length`, without having looked at all of it.
 fn encode_parts(
     row: &Row,
     tokenizer: &PairTokenizer,
+    options: &TokeniseOptions,
     prompt: &str,
     completions: &[(&str, &String)],
-) -> Result<Parts, DataError> {
-    let encode = |column: &str, text: &str| {
-        tokenizer.encode(text).map_err(|e| match e {
+) -> Result<Option<Parts>, DataError> {
+    let encode = |column: &str, text: &str, want: usize| {
+        tokenizer.encode_start(text, want).map_err(|e| match e {
             DataError::Encode { message, .. } => row.fault(column, CellFault::Encode(message)),
             other => other,
         })
     };
-    let mut prompt_ids = encode("prompt", prompt)?;
-    let mut wholes = Vec::with_capacity(completions.len());
-    for &(column, completion) in completions {
-        let eos = if completion.ends_with(tokenizer.eos_token()) { "" } else { tokenizer.eos_token() };
-        wholes.push(encode(column, &[prompt, completion, eos].concat())?);
+    let max_length = options.max_length.unwrap_or(usize::MAX);
+    let Start { ids: mut prompt_ids, whole } = encode("prompt", prompt, max_length)?;
+    if !whole {
+        // All texts begin with the prompt, and so with these ids.
+        return Ok(None);
     }
-    let prompt_len =
-        wholes.iter().map(|whole| common_prefix_length(&prompt_ids, whole)).min().unwrap_or(prompt_ids.len());
+    // So many ids decide where the prompt ends and whether a completion is cut.
+    let want = max_length.max(prompt_ids.len()).saturating_add(1);
+    let eos = tokenizer.eos_token();
+    let texts: Vec<String> = completions
+        .iter()
+        .map(|(_, completion)| {
+            [prompt, completion, if completion.ends_with(eos) { "" } else { eos }].concat()
+        })
+        .collect();
+    let mut starts = Vec::with_capacity(texts.len());
+    for (text, (column, _)) in texts.iter().zip(completions) {
+        starts.push(encode(column, text, want)?);
+    }
+    if let [chosen, rejected] = starts.as_slice()
+        && !(chosen.whole && rejected.whole)
+        && chosen.ids.iter().zip(&rejected.ids).all(|(a, b)| a == b)
+        && !tokenizer.tells_apart(&texts[0], &texts[1])
+    {
+        // Whether they are equal to the end, or only to the cut.
+        for ((start, text), (column, _)) in starts.iter_mut().zip(&texts).zip(completions) {
+            *start = encode(column, text, usize::MAX)?;
+        }
+    }
+    let doubled = Doubled {
+        bos: tokenizer.begins_twice(&prompt_ids),
+        eos: completions.iter().filter(|(_, completion)| tokenizer.ends_twice(completion)).count(),
+    };
+    let prompt_len = starts
+        .iter()
+        .map(|start| common_prefix_length(&prompt_ids, &start.ids))
+        .min()
+        .unwrap_or(prompt_ids.len());
     let boundary_tokens = prompt_ids.len() - prompt_len;
     prompt_ids.truncate(prompt_len);
+    let cut = starts.iter().any(|start| !start.whole);
+    let mut wholes: Vec<Vec<u32>> = starts.into_iter().map(|start| start.ids).collect();
     for (whole, &(column, _)) in wholes.iter_mut().zip(completions) {
         whole.drain(..prompt_len);
         if whole.is_empty() {
             return Err(row.fault(column, CellFault::Empty));
         }
     }
-    Ok((prompt_ids, wholes, boundary_tokens))
+    Ok(Some(Parts { prompt: prompt_ids, completions: wholes, boundary_tokens, doubled, cut }))
 }
 
 fn common_prefix_length(a: &[u32], b: &[u32]) -> usize {

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ama_data::cluster::{ClusterOptions, propose, write_tasks};
-use ama_data::{DataError, Row, RowReader, task_names};
+use ama_data::{DataError, ReadOptions, Row, RowReader, task_names};
 
 /// The embedded suite's tasks, as far as they are there, with the first so many rows of each.
 fn suite(rows: usize) -> Vec<(&'static str, Vec<Row>)> {
@@ -54,7 +54,7 @@ fn tasks_of_different_words_are_found() {
         RowReader::open(named.to_str().unwrap()).unwrap().map(|row| row.unwrap().task.unwrap()).collect();
     for sample in [20_000, 150] {
         let options = ClusterOptions { sample, ..ClusterOptions::new(3) };
-        let proposal = propose(pooled.to_str().unwrap(), &options).unwrap();
+        let proposal = propose(pooled.to_str().unwrap(), &ReadOptions::default(), &options).unwrap();
         assert_eq!(proposal.labels.len(), truth.len());
         assert_eq!(proposal.groups.iter().map(|group| group.rows).sum::<u64>(), truth.len() as u64);
         // Purity: rows that share the group's most frequent task.
@@ -73,7 +73,11 @@ fn tasks_of_different_words_are_found() {
         let purity = alike as f64 / truth.len() as f64;
         assert!(purity > 0.98, "purity {purity} of a sample of {sample}: {:?}", proposal.groups);
         assert!(proposal.groups.iter().all(|group| !group.words.is_empty()));
-        assert_eq!(propose(pooled.to_str().unwrap(), &options).unwrap(), proposal, "the seed decides");
+        assert_eq!(
+            propose(pooled.to_str().unwrap(), &ReadOptions::default(), &options).unwrap(),
+            proposal,
+            "the seed decides"
+        );
     }
 }
 
@@ -84,7 +88,7 @@ fn the_written_column_is_taken_up() {
     let pooled = pool(folder.path(), &suite(20), false);
     let out = folder.path().join("tasks.parquet");
     let name = |row: usize| if row.is_multiple_of(2) { "even".to_owned() } else { "odd".to_owned() };
-    write_tasks(pooled.to_str().unwrap(), &out, name).unwrap();
+    write_tasks(pooled.to_str().unwrap(), &ReadOptions::default(), &out, name).unwrap();
     let before: Vec<Row> = RowReader::open(pooled.to_str().unwrap()).unwrap().map(Result::unwrap).collect();
     let after: Vec<Row> = RowReader::open(out.to_str().unwrap()).unwrap().map(Result::unwrap).collect();
     assert_eq!(before.len(), after.len());
@@ -92,7 +96,7 @@ fn the_written_column_is_taken_up() {
         assert_eq!((&old.content, &old.check), (&new.content, &new.check));
         assert_eq!(new.task.as_deref(), Some(name(at).as_str()));
     }
-    assert_eq!(task_names(out.to_str().unwrap()).unwrap(), ["even", "odd"]);
+    assert_eq!(task_names(out.to_str().unwrap(), &ReadOptions::default()).unwrap(), ["even", "odd"]);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
@@ -121,11 +125,14 @@ fn tokenised_pairs() {
         })
         .collect();
     fs::write(&file, lines).unwrap();
-    let proposal = propose(file.to_str().unwrap(), &ClusterOptions::new(2)).unwrap();
+    let proposal = propose(file.to_str().unwrap(), &ReadOptions::default(), &ClusterOptions::new(2)).unwrap();
     let first = proposal.labels[0];
     assert!(proposal.labels.iter().enumerate().all(|(row, &label)| (label == first) == (row % 2 == 0)));
     let out = folder.path().join("out.parquet");
-    write_tasks(file.to_str().unwrap(), &out, |row| proposal.labels[row].to_string()).unwrap();
+    write_tasks(file.to_str().unwrap(), &ReadOptions::default(), &out, |row| {
+        proposal.labels[row].to_string()
+    })
+    .unwrap();
     let (old, new) =
         (RowReader::open(file.to_str().unwrap()).unwrap(), RowReader::open(out.to_str().unwrap()).unwrap());
     assert!(old.map(|row| row.unwrap().content).eq(new.map(|row| row.unwrap().content)));
@@ -137,14 +144,15 @@ fn what_cannot_be_grouped() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("same.jsonl");
     fs::write(&file, "{\"prompt\": \"a\", \"chosen\": \"b\", \"rejected\": \"c\"}\n".repeat(5)).unwrap();
-    let proposal = propose(file.to_str().unwrap(), &ClusterOptions::new(3)).unwrap();
+    let proposal = propose(file.to_str().unwrap(), &ReadOptions::default(), &ClusterOptions::new(3)).unwrap();
     assert_eq!(proposal.groups.len(), 1, "five equal rows are one group");
     for k in [0, 1, 6] {
-        let error = propose(file.to_str().unwrap(), &ClusterOptions::new(k)).unwrap_err();
+        let error =
+            propose(file.to_str().unwrap(), &ReadOptions::default(), &ClusterOptions::new(k)).unwrap_err();
         assert!(matches!(error, DataError::Cluster { .. }));
         assert!(error.to_string().contains("want 2 to 5"), "{error}");
     }
     let few = ClusterOptions { sample: 0, ..ClusterOptions::new(3) };
-    let error = propose(file.to_str().unwrap(), &few).unwrap_err().to_string();
+    let error = propose(file.to_str().unwrap(), &ReadOptions::default(), &few).unwrap_err().to_string();
     assert!(error.contains("a sample of 0 rows for k = 3"), "{error}");
 }

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ama_data::{CellFault, Check, DataError, PairId, Row, RowContent, RowReader, Schema};
+use ama_data::{CellFault, Check, DataError, PairId, ReadOptions, Row, RowContent, RowReader, Schema};
 use arrow::array::{
     ArrayRef, DictionaryArray, FixedSizeListArray, Int8Array, LargeListArray, LargeStringArray, ListArray,
     NullArray, RecordBatch, StringArray, StringViewArray, StructArray, UInt16Array,
@@ -23,6 +23,11 @@ fn batch(columns: &[(&str, ArrayRef)]) -> RecordBatch {
 
 fn texts(column: usize) -> StringArray {
     StringArray::from_iter_values(TEXTS.iter().map(|row| row[column]))
+}
+
+/// The pairs of [`TEXTS`].
+fn table() -> RecordBatch {
+    batch(&[("prompt", Arc::new(texts(0))), ("chosen", Arc::new(texts(1))), ("rejected", Arc::new(texts(2)))])
 }
 
 fn write_parquet(path: &Path, batch: &RecordBatch) {
@@ -231,8 +236,8 @@ fn prompt_completion_and_checks() {
         assert_eq!(first.check, Some(Check { verifier: "sum".into(), gold: "1".into() }));
         assert_eq!(rows[1].as_ref().unwrap().check, None);
         let text = rows[2].as_ref().unwrap_err().to_string();
-        let line = if file.ends_with("a.jsonl") { "row 4" } else { "row 3" };
-        assert!(text.contains(line) && text.contains("`gold`"), "{text}");
+        // The blank line of the JSON Lines is no row.
+        assert!(text.contains("row 3") && text.contains("`gold`"), "{text}");
     }
 }
 
@@ -267,17 +272,61 @@ fn rows_of_one_task() {
         assert_eq!((row.row, &row.content), (2, &pair("q", "2", "y")));
         let error = rows.next().unwrap().unwrap_err().to_string();
         assert!(error.contains("row 3") && error.contains("`task`"), "{error}");
-        assert!(ama_data::task_names(file.to_str().unwrap()).is_err());
+        assert!(ama_data::task_names(file.to_str().unwrap(), &ReadOptions::default()).is_err());
     }
     let file = folder.all(&pairs(text([Some("code"), Some("chat"), Some("code")]))).remove(0);
-    assert_eq!(ama_data::task_names(file.to_str().unwrap()).unwrap(), ["code", "chat"]);
+    assert_eq!(
+        ama_data::task_names(file.to_str().unwrap(), &ReadOptions::default()).unwrap(),
+        ["code", "chat"]
+    );
     assert_eq!(open(&file).unwrap().only_task("code").count(), 2);
     let none: Vec<_> = open(&file).unwrap().only_task("sums").collect();
     let error = none[0].as_ref().unwrap_err().to_string();
     assert!(none.len() == 1 && error.contains("`sums`") && error.contains("a.parquet"), "{error}");
-    // A column `task` of another type is not ours.
-    let file = folder.all(&pairs(Arc::new(UInt16Array::from(vec![1, 2, 3])))).remove(0);
-    assert!(read(&file).iter().all(|row| row.task.is_none()));
+}
+
+/// Class labels are names of tasks; a column `task` that can be none is ignored until tasks are asked for.
+#[test]
+fn tasks_that_are_not_text() {
+    let folder = Folder::new();
+    let text = |values: [&'static str; 3]| Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
+    let pairs = |tasks: ArrayRef| {
+        batch(&[
+            ("prompt", text(["p", "q", "r"])),
+            ("chosen", text(["1", "2", "3"])),
+            ("rejected", text(["x", "y", "z"])),
+            ("task", tasks),
+        ])
+    };
+    let lines = |tasks: [&str; 3]| {
+        let row = |task| {
+            format!("{{\"prompt\": \"p\", \"chosen\": \"a\", \"rejected\": \"b\", \"task\": {task}}}\n")
+        };
+        tasks.map(row).concat()
+    };
+    let names = |file: &Path| ama_data::task_names(file.to_str().unwrap(), &ReadOptions::default());
+    let integers: ArrayRef = Arc::new(UInt16Array::from(vec![7, 3, 7]));
+    for file in
+        folder.all(&pairs(integers)).into_iter().chain([folder.text("a.jsonl", &lines(["7", "3", "7"]))])
+    {
+        assert_eq!(names(&file).unwrap(), ["7", "3"], "{}", file.display());
+        assert_eq!(open(&file).unwrap().only_task("7").map(Result::unwrap).count(), 2);
+    }
+    let booleans: ArrayRef = Arc::new(arrow::array::BooleanArray::from(vec![true, false, true]));
+    let files = folder.all(&pairs(booleans));
+    for file in files.into_iter().chain([folder.text("b.jsonl", &lines(["true", "false", "true"]))]) {
+        assert!(read(&file).iter().all(|row| row.task.is_none()));
+        for error in
+            [names(&file).unwrap_err(), open(&file).unwrap().only_task("x").next().unwrap().unwrap_err()]
+        {
+            let error = error.to_string();
+            assert!(error.contains("`task`") && error.contains("boolean"), "{error}");
+        }
+    }
+    let error = names(&folder.text("c.jsonl", &lines(["1", "1.5", "null"]))).unwrap_err().to_string();
+    assert!(error.contains("row 2") && error.contains("`task`") && error.contains("1.5"), "{error}");
+    let error = names(&folder.text("d.jsonl", &lines(["1", "2", "null"]))).unwrap_err().to_string();
+    assert!(error.contains("row 3") && error.contains("`task`") && error.contains("null"), "{error}");
 }
 
 #[test]
@@ -402,12 +451,7 @@ fn conversations_are_named() {
 #[test]
 fn damaged_files() {
     let folder = Folder::new();
-    let table = batch(&[
-        ("prompt", Arc::new(texts(0))),
-        ("chosen", Arc::new(texts(1))),
-        ("rejected", Arc::new(texts(2))),
-    ]);
-    for file in folder.all(&table) {
+    for file in folder.all(&table()) {
         let whole = fs::read(&file).unwrap();
         // Cut anywhere: an error or (for a stream cut between messages) fewer rows; never a panic or a wrong row.
         for len in (0..whole.len()).step_by(3) {
@@ -434,7 +478,7 @@ fn damaged_files() {
         ),
         ("[{\"prompt\": \"p\"}]", ["row 1", "a list instead of an object"]),
         ("{\n\"prompt\": \"p\"\n}", ["row 1", "several lines"]),
-        ("\n\nnot json", ["row 3", "one JSON object per line"]),
+        ("\n\nnot json", ["row 1 (line 3)", "one JSON object per line"]),
     ] {
         check_error(&folder.text("bad.jsonl", text), &parts);
     }
@@ -444,12 +488,7 @@ fn damaged_files() {
 #[test]
 fn flipped_bits() {
     let folder = Folder::new();
-    let table = batch(&[
-        ("prompt", Arc::new(texts(0))),
-        ("chosen", Arc::new(texts(1))),
-        ("rejected", Arc::new(texts(2))),
-    ]);
-    for file in folder.all(&table) {
+    for file in folder.all(&table()) {
         let whole = fs::read(&file).unwrap();
         for at in (0..whole.len()).step_by(5) {
             let mut bytes = whole.clone();
@@ -467,16 +506,12 @@ fn folders_globs_and_what_is_not_there() {
     let folder = Folder::new();
     let row =
         |prompt: &str| format!("{{\"prompt\": \"{prompt}\", \"chosen\": \"c\", \"rejected\": \"r\"}}\n");
-    folder.text("b.jsonl", &row("b"));
     folder.text("a-2.jsonl", &(String::from("\u{feff}") + &row("a2") + "\n" + &row("a2'")));
-    write_parquet(
-        &folder.file("a-1.parquet"),
-        &batch(&[
-            ("prompt", Arc::new(texts(0))),
-            ("chosen", Arc::new(texts(1))),
-            ("rejected", Arc::new(texts(2))),
-        ]),
-    );
+    write_parquet(&folder.file("a-1.parquet"), &table());
+    let both = open(folder.0.path()).unwrap_err().to_string();
+    assert!(both.contains("a-1.parquet") && both.contains("a-2.jsonl") && both.contains("glob"), "{both}");
+    fs::remove_file(folder.file("a-1.parquet")).unwrap();
+    folder.text("b.jsonl", &row("b"));
     folder.text("empty.jsonl", "\n");
     folder.text("notes.txt", "not data");
     folder.text(".hidden.jsonl", "not data");
@@ -488,11 +523,15 @@ fn folders_globs_and_what_is_not_there() {
         };
         rows.into_iter().map(prompt).collect()
     };
-    let a = [("p1", 1), ("pß 2", 2), ("p1", 3), ("a2", 1), ("a2'", 3)];
-    let all: Vec<_> = a.iter().chain(&[("b", 1)]).map(|&(prompt, row)| (prompt.to_owned(), row)).collect();
+    let all: Vec<_> =
+        [("a2", 1), ("a2'", 2), ("b", 1)].map(|(prompt, row)| (prompt.to_owned(), row)).to_vec();
     assert_eq!(prompts(read(folder.0.path())), all);
-    assert_eq!(prompts(read(&folder.file("a-*"))), all[..5]);
-    assert_eq!(open(folder.0.path()).unwrap().files().len(), 4);
+    assert_eq!(prompts(read(&folder.file("a-*"))), all[..2]);
+    assert_eq!(open(folder.0.path()).unwrap().files().len(), 3);
+    // A glob names files: all of them, whatever their formats.
+    write_parquet(&folder.file("a-1.parquet"), &table());
+    assert_eq!(read(&folder.file("a-*")).len(), 5);
+    fs::remove_file(folder.file("a-1.parquet")).unwrap();
 
     let none = folder.file("nothing-*.parquet");
     assert!(matches!(open(&none), Err(DataError::NoFiles { .. })));
@@ -500,18 +539,14 @@ fn folders_globs_and_what_is_not_there() {
     assert!(matches!(open(&folder.file("[a")), Err(DataError::BadGlob { .. })));
     check_error(&folder.file("notes.txt"), &["unknown kind", ".parquet"]);
     check_error(&folder.file("empty.jsonl"), &["no rows"]);
-    let nothing = batch(&[
-        ("prompt", Arc::new(texts(0))),
-        ("chosen", Arc::new(texts(1))),
-        ("rejected", Arc::new(texts(2))),
-    ]);
+    let nothing = table();
     for file in Folder::new().all(&nothing.slice(0, 0)) {
         check_error(&file, &["no rows"]);
     }
     folder.text("c.jsonl", "{\"prompt\": \"p\", \"completion\": \"c\"}\n");
     let error = open(folder.0.path()).unwrap_err().to_string();
     assert!(
-        error.contains("c.jsonl") && error.contains("a-1.parquet") && error.contains("completion"),
+        error.contains("c.jsonl") && error.contains("a-2.jsonl") && error.contains("completion"),
         "{error}"
     );
 }

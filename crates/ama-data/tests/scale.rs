@@ -9,6 +9,7 @@
 
 use std::fs::{self, File};
 use std::hint::black_box;
+use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -53,17 +54,33 @@ fn status_kib(key: &str) -> i64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// One Parquet file a task, `pairs` in all, none like another.
+/// Token ids of a part of a pair.
+fn ids(pair: usize, salt: usize) -> impl Iterator<Item = i32> {
+    (0..TOKENS).map(move |at| ((pair >> (at % 4 * 8) & 255) + salt + at) as i32)
+}
+
+/// One file a task, `pairs` in all, none like another: Parquet and JSON Lines in turns.
 fn write_tasks(folder: &Path, pairs: usize, tasks: usize) {
     for task in 0..tasks {
-        let mut writer = None;
         let rows: Vec<usize> = (task..pairs).step_by(tasks).collect();
+        if task % 2 == 1 {
+            let mut file = BufWriter::new(File::create(folder.join(format!("{task:04}.jsonl"))).unwrap());
+            for pair in rows {
+                let list = |salt: usize| format!("{:?}", ids(pair, salt).collect::<Vec<_>>());
+                let (prompt, chosen, rejected) = (list(0), list(1), list(2));
+                writeln!(
+                    file,
+                    "{{\"prompt_ids\": {prompt}, \"chosen_ids\": {chosen}, \"rejected_ids\": {rejected}}}"
+                )
+                .unwrap();
+            }
+            file.flush().unwrap();
+            continue;
+        }
+        let mut writer = None;
         for rows in rows.chunks(1024) {
             let column = |salt: usize| -> ArrayRef {
-                let ids = |pair: usize| {
-                    (0..TOKENS).map(move |at| Some(((pair >> (at % 4 * 8) & 255) + salt + at) as i32))
-                };
-                let lists = rows.iter().map(|&pair| Some(ids(pair)));
+                let lists = rows.iter().map(|&pair| Some(ids(pair, salt).map(Some)));
                 Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(lists))
             };
             let columns = [("prompt_ids", column(0)), ("chosen_ids", column(1)), ("rejected_ids", column(2))];
@@ -78,7 +95,7 @@ fn write_tasks(folder: &Path, pairs: usize, tasks: usize) {
     }
 }
 
-/// Parquet to packed batches, and how much memory that took.
+/// Files to packed batches, and how much memory that took.
 fn walk(folder: &Path) -> Found {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let tokenizer = PairTokenizer::from_folder(&golden).unwrap();
@@ -90,7 +107,7 @@ fn walk(folder: &Path) -> Found {
         TokenStore::build(rows, &tokenizer, &TokeniseOptions::default(), &to, |_| ()).unwrap().0
     };
     // Threads, thread-local pools and code pages are there from here on.
-    drop(build(&files[0]));
+    files.iter().take(2).for_each(|file| drop(build(file)));
     let anon = status_kib("RssAnon");
     let mut found = Found::default();
     let look = |found: &mut Found| {

@@ -88,12 +88,156 @@ fn the_report_counts_everything() {
     assert_eq!(folder.files(), 1, "no temporary file is left");
 }
 
+/// Of very long rows the beginning is enough: what is stored is what all of their ids, cut, would be.
+#[test]
+fn long_rows_are_cut_as_their_ids_are() {
+    let folder = Folder::new();
+    let tokenizer = tokenizer();
+    let words = |last: &str| (0..60_000).map(|i| format!(" w{}", i % 977)).collect::<String>() + last;
+    let contents = vec![
+        text("Q:", &words(" a"), &words(" b")), // equal after the cut
+        text("Q:", &"=".repeat(300_000), " no"),
+        text(&"ab1Zq".repeat(60_000), " yes", " no"), // dropped
+        text(&words(":"), &words(" a"), " no"),       // dropped
+        text("Q:", " yes", &(words("") + "<|end|>")),
+    ];
+    let options = TokeniseOptions { max_length: Some(100) };
+    let (store, report) =
+        TokenStore::build(numbered(contents.clone()), &tokenizer, &options, &folder.path(), |_| ()).unwrap();
+    assert_eq!((report.read, report.kept, report.truncated), (5, 3, 3));
+    assert_eq!((report.dropped_prompt_too_long, report.indistinguishable), (2, 1));
+    for row in store.rows() {
+        let RowContent::Text { prompt, chosen, rejected } = &contents[row.place.row as usize - 1] else {
+            unreachable!()
+        };
+        let Ok(example) = row.example else { continue };
+        let example = store.example(example);
+        for (completion, got) in [chosen, rejected].into_iter().zip(example.completions()) {
+            let eos = if completion.ends_with("<|end|>") { "" } else { "<|end|>" };
+            let mut whole = tokenizer.encode(&[prompt, completion, eos].concat()).unwrap();
+            whole.truncate(100);
+            assert_eq!([example.prompt, got].concat(), whole, "row {}", row.place.row);
+        }
+    }
+}
+
 #[test]
 fn merged_boundaries_are_counted() {
     let folder = Folder::new();
     let rows = numbered(vec![text("The answer is", " yes.", " no."), text("How man", "y apples", "ny")]);
     let (_, report) = TokenStore::build(rows, &tokenizer(), &uncut(), &folder.path(), |_| ()).unwrap();
     assert_eq!((report.kept, report.merged_boundaries), (2, 1));
+}
+
+/// What looks like a mistake in the rows is counted, by a store and without one alike.
+#[test]
+fn suspicious_rows_are_counted() {
+    let folder = Folder::new();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut file: serde_json::Value =
+        serde_json::from_slice(&fs::read(golden.join("tokenizer.json")).unwrap()).unwrap();
+    file["post_processor"] = serde_json::json!({"type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<|start|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<|start|>": {"id": "<|start|>", "ids": [1], "tokens": ["<|start|>"]}}});
+    let model = tempfile::tempdir().unwrap();
+    fs::write(model.path().join("tokenizer.json"), file.to_string()).unwrap();
+    fs::copy(golden.join("tokenizer_config.json"), model.path().join("tokenizer_config.json")).unwrap();
+    fs::write(model.path().join("config.json"), r#"{"max_position_embeddings": 12}"#).unwrap();
+    let tokenizer = PairTokenizer::from_folder(model.path()).unwrap();
+    assert_eq!((tokenizer.max_positions(), tokenizer.leading_id()), (Some(12), Some(1)));
+    let contents = vec![
+        text("Why?", " yes", " no"),
+        text("<|start|>Why?", " yes<|end|>\n", " no <|end|>"), // BOS twice; EOS twice behind the first only
+        text("Why?", "Why? yes", "Why? no"),
+        text("Why?", " yes", " yes\n"),
+        text("Why?", " na\u{ef}ve", " nai\u{308}ve"),
+        text("Why?", " yes", " no"),
+        ids(&[1; 8], &[2; 5], &[3; 4]), // 13 positions
+        ids(&[1; 8], &[2; 4], &[3; 4]), // 12
+        ids(&[1; 30], &[2], &[3]),      // dropped
+    ];
+    let options = TokeniseOptions { max_length: Some(30) };
+    let (store, report) =
+        TokenStore::build(numbered(contents.clone()), &tokenizer, &options, &folder.path(), |_| ()).unwrap();
+    assert_eq!((report.doubled_bos, report.doubled_eos), (1, 1));
+    assert_eq!((report.repeated_prompts, report.white_space_only, report.normal_form_only), (1, 1, 1));
+    assert_eq!((report.duplicates, report.kept, report.dropped_prompt_too_long), (1, 8, 1));
+    let longest = (0..store.len()).map(|i| {
+        let example = store.example(i);
+        example.prompt.len() + example.completions().map(<[u32]>::len).max().unwrap()
+    });
+    assert_eq!(report.longest, longest.clone().max().unwrap() as u64);
+    assert_eq!(report.beyond_positions, longest.filter(|&len| len > 12).count() as u64);
+    assert!(report.beyond_positions >= 1 && report.beyond_positions < 8);
+
+    let count = |tokenizer: Option<&PairTokenizer>| {
+        ama_data::BuildReport::of(numbered(contents.clone()), tokenizer, &options, Err).unwrap()
+    };
+    assert_eq!(count(Some(&tokenizer)), report, "one count, with a store or without");
+    let texts_only = count(None);
+    assert_eq!((texts_only.read, texts_only.kept, texts_only.duplicates), (9, 9, 1));
+    assert_eq!((texts_only.repeated_prompts, texts_only.white_space_only, texts_only.tokens), (1, 1, 0));
+}
+
+/// Bad rows can be passed over; a data set without a usable row is an error either way.
+#[test]
+fn counting_goes_on_after_bad_rows() {
+    let tokenizer = tokenizer();
+    let contents = || numbered(vec![text("p", " c", " c"), text("p", " c", " r"), text("", " c", " r")]);
+    let mut faults = Vec::new();
+    let report = ama_data::BuildReport::of(contents(), Some(&tokenizer), &uncut(), |error| {
+        faults.push(error.to_string());
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!((report.read, report.kept), (1, 1));
+    assert!(faults.len() == 2 && faults[0].contains("row 1") && faults[1].contains("row 3"), "{faults:?}");
+    assert!(ama_data::BuildReport::of(contents(), None, &uncut(), Err).is_err());
+    let cut = TokeniseOptions { max_length: Some(0) };
+    let error = ama_data::BuildReport::of(numbered(vec![text("p", " c", " r")]), Some(&tokenizer), &cut, Err);
+    assert!(matches!(error, Err(DataError::NothingLeft { read: 1, dropped: 1, .. })), "{error:?}");
+}
+
+/// Every row that was read can be named, and those without an example say why.
+#[test]
+fn rows_are_named_by_file_and_number() {
+    let folder = Folder::new();
+    let in_file =
+        |name: &str, number, content| Ok(Row { source: Arc::from(Path::new(name)), ..row(number, content) });
+    let rows = vec![
+        in_file("a.jsonl", 1, ids(&[1; 9], &[1], &[2])), // dropped
+        in_file("a.jsonl", 3, ids(&[1], &[1], &[2])),
+        in_file("a.jsonl", 4, ids(&[2; 9], &[1], &[2])), // dropped
+        in_file("b.jsonl", 1, ids(&[1], &[1], &[2])),
+        in_file("b.jsonl", 2, ids(&[3], &[1], &[2])),
+        in_file("c.jsonl", 1, ids(&[3; 9], &[1], &[2])), // dropped
+    ];
+    let options = TokeniseOptions { max_length: Some(5) };
+    TokenStore::build(rows.into_iter(), &tokenizer(), &options, &folder.path(), |_| ()).unwrap();
+    let store = TokenStore::open(&folder.path()).unwrap();
+    let got: Vec<String> = store.rows().map(|row| format!("{} {:?}", row.place, row.example.ok())).collect();
+    assert_eq!(
+        got,
+        [
+            "a.jsonl, row 1 None",
+            "a.jsonl, row 3 Some(0)",
+            "a.jsonl, row 4 None",
+            "b.jsonl, row 1 Some(1)",
+            "b.jsonl, row 2 Some(2)",
+            "c.jsonl, row 1 None"
+        ]
+    );
+    assert_eq!(store.place(2).to_string(), "b.jsonl, row 2");
+    let first = store.rows().next().unwrap();
+    assert_eq!(first.id, PairId::of(&ids(&[1; 9], &[1], &[2])));
+    assert_eq!(first.example, Err(ama_data::DropReason::PromptTooLong));
+    // The same pairs from elsewhere are the same training data.
+    let other = Folder::new();
+    let pairs = [ids(&[1], &[1], &[2]), ids(&[1], &[1], &[2]), ids(&[3], &[1], &[2])];
+    let (moved, _) =
+        TokenStore::build(numbered(pairs.into()), &tokenizer(), &options, &other.path(), |_| ()).unwrap();
+    assert_eq!(moved.fingerprint(), store.fingerprint());
 }
 
 #[test]
@@ -374,44 +518,6 @@ fn an_index_beyond_the_end_panics() {
     let folder = Folder::new();
     small_store(&folder);
     TokenStore::open(&folder.path()).unwrap().example(2);
-}
-
-#[test]
-fn tokenizer_folders() {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let folder = Folder::new();
-    let dir = folder.0.path();
-    let put = |name: &str, text: &str| fs::write(dir.join(name), text).unwrap();
-    let open = || PairTokenizer::from_folder(dir);
-    fs::copy(golden.join("tokenizer.json"), dir.join("tokenizer.json")).unwrap();
-    assert!(open().unwrap_err().to_string().contains("no end-of-sequence token"));
-    let eos = |text: &str| {
-        put("tokenizer_config.json", text);
-        open().map(|tokenizer| (tokenizer.eos_id(), tokenizer.eos_token().to_owned()))
-    };
-    let end = (0, "<|end|>".to_owned());
-    assert_eq!(eos(r#"{"eos_token": "<|end|>"}"#).unwrap(), end);
-    assert_eq!(eos(r#"{"eos_token": {"content": "<|end|>", "special": true}}"#).unwrap(), end);
-    let text = eos(r#"{"eos_token": "</s>"}"#).unwrap_err().to_string();
-    assert!(text.contains("\"</s>\" is not in the vocabulary") && text.contains("tokenizer.json"), "{text}");
-    assert!(eos("[").unwrap_err().to_string().contains("tokenizer_config.json"));
-    put("config.json", r#"{"eos_token_id": [1, 0]}"#);
-    assert_eq!(eos("{}").unwrap(), (1, "<|start|>".to_owned()));
-    put("config.json", r#"{"eos_token_id": 0}"#);
-    assert_eq!(eos("{}").unwrap(), end);
-    put("tokenizer.json", "{}");
-    assert!(open().unwrap_err().to_string().contains("not a tokenizer"));
-
-    let tokenizer = PairTokenizer::from_file(&golden.join("tokenizer.json"), "<|end|>").unwrap();
-    assert_eq!((tokenizer.vocab_size(), tokenizer.eos_id()), (1200, 0));
-    assert_eq!(tokenizer.encode("<|end|>").unwrap(), [0]);
-    assert_eq!(tokenizer.encode_prompt("<|end|>").unwrap(), [0]);
-    assert!(tokenizer.encode_prompt("").is_err());
-    assert!(tokenizer.decode(&[1200]).is_err());
-    let text = "Zwölf Boxkämpfer 👩‍👩‍👧‍👦";
-    assert_eq!(tokenizer.decode(&tokenizer.encode(&(text.to_owned() + "<|end|>")).unwrap()).unwrap(), text);
-    let other = PairTokenizer::from_file(&golden.join("tokenizer.json"), "<|start|>").unwrap();
-    assert_ne!(tokenizer.fingerprint(), other.fingerprint());
 }
 
 proptest! {

@@ -1,22 +1,10 @@
-//! Whether folders can be merged: names, shapes and types of their tensors, and what their configurations say.
-
-use std::path::Path;
+//! Whether folders can be merged: names, shapes and types of their tensors.
 
 use safetensors::Dtype;
-use serde_json::Value;
 
 use crate::dtype::WeightDtype;
 use crate::error::MergeError;
 use crate::folder::{EMBEDDINGS, Folder, HEAD, Tensor};
-use crate::notice::Notice;
-
-/// Keys of `config.json` that say what weights mean; a difference is refused.
-const MUST_AGREE: [&str; 4] = ["model_type", "num_attention_heads", "num_key_value_heads", "head_dim"];
-/// Keys that a fine-tune may change; a difference is reported.
-const SHOULD_AGREE: [&str; 5] =
-    ["rope_theta", "rope_scaling", "rope_parameters", "rms_norm_eps", "hidden_act"];
-/// A table that old checkpoints carry and every implementation computes by itself; it is left out.
-const COMPUTED: &str = "rotary_emb.inv_freq";
 
 /// A tensor of the result.
 #[derive(Debug)]
@@ -39,7 +27,7 @@ pub(crate) fn plan<'a>(folders: &'a [Folder], template: usize) -> Result<Vec<Pla
     }
     let mut planned = Vec::with_capacity(reference.tensors.len());
     for wanted in &reference.tensors {
-        if wanted.name.ends_with(COMPUTED) || (drops_head && wanted.name == HEAD) {
+        if drops_head && wanted.name == HEAD {
             continue;
         }
         let inputs: Vec<&Tensor> =
@@ -97,7 +85,7 @@ fn check_names(folder: &Folder, reference: &Folder, drops_head: bool) -> Result<
                     want: "true".to_owned(),
                 });
             }
-        } else if reference.get(name).is_none() && !name.ends_with(COMPUTED) {
+        } else if reference.get(name).is_none() {
             return Err(MergeError::TensorUnknown {
                 dir: folder.dir.clone(),
                 reference: reference.dir.clone(),
@@ -151,42 +139,4 @@ fn check_copy(
         Some(_) => (&reference.dir, wanted.dtype),
     };
     Err(MergeError::ElementType { dir: dir.clone(), tensor: wanted.name.clone(), got: dtype.to_string() })
-}
-
-/// Compares `config.json` of a folder with the template's. Keys that one of them lacks are not compared.
-pub(crate) fn compare_configs(
-    folder: &Folder,
-    reference: &Folder,
-    notices: &mut Vec<Notice>,
-) -> Result<(), MergeError> {
-    let differs = |key: &str| match (folder.config.get(key), reference.config.get(key)) {
-        (Some(got), Some(want)) if got != want && !got.is_null() && !want.is_null() => Some((got, want)),
-        _ => None,
-    };
-    for key in MUST_AGREE {
-        if let Some((got, want)) = differs(key) {
-            return Err(MergeError::Architecture {
-                dir: folder.dir.clone(),
-                reference: reference.dir.clone(),
-                key,
-                got: got.to_string(),
-                want: want.to_string(),
-            });
-        }
-    }
-    for key in SHOULD_AGREE {
-        if let Some((got, want)) = differs(key) {
-            notices.push(config_differs(&folder.dir, key, got, want));
-        }
-    }
-    Ok(())
-}
-
-fn config_differs(dir: &Path, key: &str, got: &Value, kept: &Value) -> Notice {
-    Notice::ConfigDiffers {
-        dir: dir.to_path_buf(),
-        key: key.to_owned(),
-        got: got.to_string(),
-        kept: kept.to_string(),
-    }
 }

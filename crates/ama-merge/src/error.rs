@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use ama_safetensors::FolderError;
+
 /// What can go wrong when models are merged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -64,42 +66,9 @@ pub enum MergeError {
         layers: usize,
     },
     // ---- model folders ----
-    /// Neither `model.safetensors` nor an index is there.
-    #[error(
-        "{}: no model.safetensors and no model.safetensors.index.json{}; want a Hugging Face model folder (a hub \
-         name has to be downloaded first)", dir.display(), found.as_ref().map_or(String::new(), |found|
-         format!(", only {found}, whose format can run code when read: convert it to safetensors"))
-    )]
-    NoWeights {
-        /// The folder.
-        dir: PathBuf,
-        /// Weights of another format that lie there.
-        found: Option<String>,
-    },
-    /// A weights file that breaks the format.
-    #[error("{}: not a valid safetensors file: {source}; copy or download it again", path.display())]
-    SafeTensors {
-        /// The file.
-        path: PathBuf,
-        /// What the format's reader says.
-        source: safetensors::SafeTensorError,
-    },
-    /// A tensor that occurs twice in one folder.
-    #[error("{}: tensor {tensor} occurs twice; which of them counts is not defined", path.display())]
-    DuplicateTensor {
-        /// The file or index where it was met again.
-        path: PathBuf,
-        /// The tensor.
-        tensor: String,
-    },
-    /// An index that does not fit its shards.
-    #[error("{}: {problem}; copy or download the folder again", path.display())]
-    Index {
-        /// The index file.
-        path: PathBuf,
-        /// What is wrong, with tensor and shard.
-        problem: String,
-    },
+    /// A path is no model folder, or its weights files cannot be read.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     /// A JSON file that cannot be read.
     #[error("{}: {source}", path.display())]
     Json {

@@ -52,7 +52,7 @@
 //! In reading order: [`Recipe`] and its [`Method`]s, [`Setting`] (values that differ between tensors and layers), [`merge`],
 //! [`MergeError`].
 
-#![deny(unsafe_op_in_unsafe_fn)]
+#![forbid(unsafe_code)]
 
 mod recipe;
 mod setting;
@@ -61,7 +61,9 @@ mod mergekit;
 mod resolve;
 
 mod compatibility;
+mod differences;
 mod folder;
+mod json;
 mod vocabulary;
 
 mod dtype;
@@ -78,7 +80,9 @@ pub use crate::dtype::WeightDtype;
 pub use crate::error::MergeError;
 pub use crate::merge::{DEFAULT_SHARD_BYTES, Progress, Report, merge, merge_with};
 pub use crate::notice::Notice;
-pub use crate::recipe::{Method, ModelSettings, Recipe, Rescale, SharedSettings, Slice, Vocabulary};
+pub use crate::recipe::{
+    Method, ModelSettings, Parameter, Recipe, Rescale, SharedSettings, Slice, Vocabulary,
+};
 pub use crate::setting::{Blend, Rule, Setting};
 
 /// The README's examples are tests.

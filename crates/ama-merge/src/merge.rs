@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
-use crate::compatibility::{Planned, compare_configs, plan};
+use crate::compatibility::{Planned, plan};
 use crate::dtype::WeightDtype;
 use crate::error::MergeError;
 use crate::folder::{Folder, Tensor};
@@ -21,7 +21,7 @@ use crate::notice::Notice;
 use crate::output::{Shape, Staging, WeightsWriter};
 use crate::recipe::{Method, Recipe, Vocabulary};
 use crate::resolve::{self, Numbers};
-use crate::{record, vocabulary};
+use crate::{differences, record, vocabulary};
 
 /// Weights beyond this many bytes go to several files, as in `transformers`: 5 GB.
 pub const DEFAULT_SHARD_BYTES: u64 = 5_000_000_000;
@@ -109,7 +109,7 @@ pub fn merge_with(
     resolve::check(recipe, layers)?;
     let mut notices = Vec::new();
     for folder in inputs.folders.iter().filter(|folder| folder.dir != template.dir) {
-        compare_configs(folder, template, &mut notices)?;
+        differences::compare(folder, template, &mut notices)?;
         if recipe.vocabulary == Vocabulary::Compare {
             vocabulary::compare(&folder.dir, &template.dir, &mut notices)?;
         }
@@ -176,7 +176,7 @@ impl Inputs {
         let mut number = |path: &Path| {
             let key = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
             if let Some(&number) = known.get(&key) {
-                return Ok(number);
+                return Ok::<_, MergeError>(number);
             }
             folders.push(Folder::open(path)?);
             known.insert(key, folders.len() - 1);

@@ -36,6 +36,28 @@ pub enum Method {
     DellaLinear,
 }
 
+/// What can be set about a merge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Parameter {
+    /// [`ModelSettings::weight`].
+    Weight,
+    /// [`ModelSettings::density`].
+    Density,
+    /// [`ModelSettings::epsilon`].
+    Epsilon,
+    /// [`SharedSettings::normalize`].
+    Normalize,
+    /// [`SharedSettings::rescale`].
+    Rescale,
+    /// [`SharedSettings::lambda`].
+    Lambda,
+    /// [`SharedSettings::t`].
+    T,
+    /// [`Recipe::seed`].
+    Seed,
+}
+
 /// How entries of a task vector are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Selection {
@@ -99,6 +121,21 @@ impl Method {
         match self.selection() {
             Selection::Random | Selection::RandomByRank => Rescale::Inverse,
             _ => Rescale::Off,
+        }
+    }
+
+    /// Whether a parameter makes a difference to the method.
+    #[must_use]
+    pub fn uses(self, parameter: Parameter) -> bool {
+        let selection = self.selection();
+        match parameter {
+            Parameter::Weight => true,
+            Parameter::T => self == Self::Slerp,
+            Parameter::Normalize => self != Self::Slerp,
+            Parameter::Lambda => self.needs_base(),
+            Parameter::Density | Parameter::Rescale => selection != Selection::All,
+            Parameter::Epsilon => selection == Selection::RandomByRank,
+            Parameter::Seed => matches!(selection, Selection::Random | Selection::RandomByRank),
         }
     }
 

@@ -3,14 +3,18 @@
 //! [`LlamaConfig`] is read from the `config.json` of a Hugging Face folder; whatever would make the
 //! model compute something else than plain Llama is refused by name rather than ignored.
 
+mod generation;
 mod json;
 
 use std::f64::consts::TAU;
 use std::path::Path;
 
+use ama_safetensors::FolderError;
 use serde_json::{Map, Value};
 
 use crate::error::ModelError;
+
+pub use generation::generation_eos_token_ids;
 
 /// Configuration of a Llama-family decoder.
 ///
@@ -52,6 +56,16 @@ pub struct LlamaConfig {
     raw: RawJson,
 }
 
+/// Text of a JSON file of a model folder.
+fn read(path: &Path) -> Result<String, ModelError> {
+    let io = |source| ModelError::Io { action: "read", path: path.to_path_buf(), source };
+    let text = std::fs::read_to_string(path).map_err(io)?;
+    if ama_safetensors::is_lfs_pointer(text.as_bytes()) {
+        return Err(FolderError::LfsPointer { path: path.to_path_buf() }.into());
+    }
+    Ok(text)
+}
+
 /// The JSON a configuration was read from; equal by definition, since the typed fields say what it means.
 #[derive(Debug, Clone)]
 struct RawJson(Map<String, Value>);
@@ -90,15 +104,11 @@ impl LlamaConfig {
     /// Reads and checks a `config.json` as written by transformers 4 or 5.
     ///
     /// # Errors
-    /// [`ModelError::Io`], [`ModelError::Json`], and [`ModelError::Config`] for a key that is missing, out of
-    /// range, or asks for something that plain Llama does not do.
+    /// [`ModelError::Io`], [`ModelError::Json`], [`ModelError::Folder`] for a Git LFS pointer, and
+    /// [`ModelError::Config`] for a key that is missing, out of range, or asks for something that plain Llama does not
+    /// do.
     pub fn from_json(path: &Path) -> Result<Self, ModelError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ModelError::Io {
-            action: "read",
-            path: path.to_path_buf(),
-            source,
-        })?;
-        Self::from_json_str(&text, path)
+        Self::from_json_str(&read(path)?, path)
     }
 
     /// As [`from_json`](Self::from_json), from text; `origin` is only named in errors.

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use ama_safetensors::FolderError;
+
 /// What can go wrong when a model is built, fed, loaded or saved.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -103,7 +105,7 @@ pub enum ModelError {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// A JSON file (`config.json`, an index) is not the JSON that it should be.
+    /// A JSON file (`config.json`, `generation_config.json`) is not the JSON that it should be.
     #[error("{}: not valid JSON of the expected form: {source}", path.display())]
     Json {
         /// The file.
@@ -132,49 +134,9 @@ pub enum ModelError {
         /// First field that differs.
         key: &'static str,
     },
-    /// The folder holds no weights that can be read.
-    #[error(
-        "{}: no weights here; want model.safetensors, or model.safetensors.index.json and its shards",
-        dir.display()
-    )]
-    NoWeights {
-        /// The model folder.
-        dir: PathBuf,
-    },
-    /// The folder only holds pickled weights, which can run code when they are opened.
-    #[error(
-        "{}: the only weights are {found}, a Python pickle, which can run code when it is opened, so it is \
-         refused; convert it once in Python: \
-         AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW_DIR, safe_serialization=True)",
-        dir.display()
-    )]
-    PickleOnly {
-        /// The model folder.
-        dir: PathBuf,
-        /// The pickle's file name.
-        found: String,
-    },
-    /// A `.safetensors` file is truncated, damaged or hostile.
-    #[error("{}: not a sound safetensors file: {source}; copy or download it again", path.display())]
-    SafeTensors {
-        /// The weights file.
-        path: PathBuf,
-        /// What the format's own reader found.
-        source: safetensors::SafeTensorError,
-    },
-    /// One tensor occurs twice, within a file or across shards.
-    #[error(
-        "{}: tensor `{tensor}` occurs twice (first in {}); want each tensor once",
-        path.display(), first.display()
-    )]
-    DuplicateTensor {
-        /// Where it was seen again.
-        path: PathBuf,
-        /// The tensor's name.
-        tensor: String,
-        /// Where it was seen first.
-        first: PathBuf,
-    },
+    /// The path is no model folder, or its weights files cannot be read.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     /// A tensor that the configuration has no place for.
     #[error(
         "{}: tensor `{tensor}` is not part of the model that config.json describes; check num_hidden_layers, \
@@ -237,13 +199,60 @@ pub enum ModelError {
         /// The weights file that holds the head.
         path: PathBuf,
     },
-    /// The shard index contradicts itself or the shards.
-    #[error("{}: {problem}", path.display())]
-    Index {
-        /// The index file.
+    /// Tensor names with a prefix too many.
+    #[error(
+        "{}: its tensor names begin with `{prefix}` (`{found}`), as a wrapper (torch.compile, PEFT, DDP) saves them; save \
+         the model inside the wrapper (PEFT: after `merge_and_unload()`), or take `{prefix}` off the names",
+        path.display()
+    )]
+    PrefixTooMany {
+        /// The weights file.
         path: PathBuf,
-        /// What does not fit.
-        problem: IndexProblem,
+        /// What stands before the names, with its dot.
+        prefix: String,
+        /// A name as it stands in the file.
+        found: String,
+    },
+    /// Tensor names that lack the prefix of the decoder inside the model.
+    #[error(
+        "{}: its tensor names lack the prefix `{prefix}` (`{found}`), as a decoder without its language-model head saves \
+         them (AutoModel); save it as AutoModelForCausalLM, or put `{prefix}` before the names",
+        path.display()
+    )]
+    PrefixTooFew {
+        /// The weights file.
+        path: PathBuf,
+        /// What should stand before the names, with its dot.
+        prefix: String,
+        /// A name as it stands in the file.
+        found: String,
+    },
+    /// There is no output head, and it is not tied to the embeddings.
+    #[error(
+        "{}: tensor `lm_head.weight` is missing, and config.json does not tie the head to the embeddings; set \
+         tie_word_embeddings to true if the model was trained so, or save the model with its head \
+         (AutoModelForCausalLM)",
+        path.display()
+    )]
+    NoHead {
+        /// The weights file, or the folder when there are several.
+        path: PathBuf,
+    },
+    /// A weight that is NaN or infinite.
+    #[error(
+        "{}: tensor `{tensor}` holds {value} at {index:?}; such a model computes nothing but NaN, so download it again or \
+         take an earlier checkpoint",
+        path.display()
+    )]
+    NonFiniteWeight {
+        /// The weights file.
+        path: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+        /// Where in the tensor, one index per axis.
+        index: Vec<usize>,
+        /// The value.
+        value: f32,
     },
     /// A folder to be written exists already and is not empty.
     #[error("{} exists already and is not empty; choose another output or remove it first", path.display())]
@@ -266,6 +275,19 @@ pub enum ModelError {
         value: f32,
         /// Target type.
         dtype: &'static str,
+    },
+    /// A weight that is NaN or infinite was to be saved.
+    #[error(
+        "tensor `{tensor}` holds {value} at {index:?}, so no model is written; the training has diverged: lower the \
+         learning rate or clip the gradients"
+    )]
+    SaveNonFinite {
+        /// The tensor's name.
+        tensor: String,
+        /// Where in the tensor, one index per axis.
+        index: Vec<usize>,
+        /// The value.
+        value: f32,
     },
     // ---- generation ----
     /// A prompt with no token: there is nothing to predict from.
@@ -299,53 +321,13 @@ pub enum ModelError {
     },
     /// The model produced NaN or infinite logits.
     #[error(
-        "the logits of sequence {sequence} are not finite after {tokens} tokens; the weights are damaged"
+        "the logits of sequence {sequence} are not finite after {tokens} tokens; the weights are too large to compute with, so \
+         take an earlier checkpoint or another model"
     )]
     NonFiniteLogits {
         /// Index into the prompts.
         sequence: usize,
         /// Tokens of that sequence so far.
         tokens: usize,
-    },
-}
-
-/// How a shard index (`model.safetensors.index.json`) contradicts itself or its shards.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum IndexProblem {
-    /// The map of tensors is empty.
-    #[error("`weight_map` is empty; want one entry per tensor")]
-    Empty,
-    /// A shard's name is a path instead of a plain file name.
-    #[error("tensor `{tensor}` is said to be in `{shard}`; want a plain file name beside the index")]
-    NotAFileName {
-        /// The tensor's name.
-        tensor: String,
-        /// What was given as its file.
-        shard: String,
-    },
-    /// A shard is not there.
-    #[error("shard `{shard}` is missing (tensor `{tensor}` should be in it); complete the download")]
-    MissingShard {
-        /// The shard's file name.
-        shard: String,
-        /// A tensor that should be in it.
-        tensor: String,
-    },
-    /// A shard lacks a tensor.
-    #[error("tensor `{tensor}` should be in shard `{shard}` but is not there")]
-    NotInShard {
-        /// The shard's file name.
-        shard: String,
-        /// The tensor's name.
-        tensor: String,
-    },
-    /// A shard holds a tensor that the index does not place there.
-    #[error("shard `{shard}` holds tensor `{tensor}`, which the index does not place there")]
-    NotInIndex {
-        /// The shard's file name.
-        shard: String,
-        /// The tensor's name.
-        tensor: String,
     },
 }

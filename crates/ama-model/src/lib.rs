@@ -72,7 +72,7 @@ mod error;
 
 pub use config::{LlamaConfig, RopeScaling};
 pub use decoder::{Init, Llama, SequenceLogp};
-pub use error::{IndexProblem, ModelError};
+pub use error::ModelError;
 pub use grads::ParamGrads;
 pub use packed::PackedView;
 pub use params::{Parameter, Params, expected_parameters};

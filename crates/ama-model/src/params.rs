@@ -9,8 +9,10 @@ use dfdx::prelude::{Cpu, Tensor, TensorFromVec};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use crate::access::values;
 use crate::config::LlamaConfig;
 use crate::error::ModelError;
+use crate::folder::first_non_finite;
 
 /// One parameter: a flat, row-major tensor with the name and shape that it has in a Hugging Face folder.
 #[derive(Debug, Clone)]
@@ -174,6 +176,12 @@ impl Params {
     #[must_use]
     pub fn total(&self) -> usize {
         self.list.iter().map(|p| p.shape.iter().product::<usize>()).sum()
+    }
+
+    /// The first parameter, in canonical order, that holds NaN or an infinity. One pass over memory.
+    #[must_use]
+    pub fn first_non_finite(&self) -> Option<&Parameter> {
+        self.list.iter().find(|p| first_non_finite(values(&p.tensor)).is_some())
     }
 
     /// The dfdx device that all tensors live on.

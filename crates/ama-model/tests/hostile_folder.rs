@@ -5,8 +5,9 @@ mod support;
 use std::fs;
 use std::path::Path;
 
+use ama_model::ModelError;
 use ama_model::folder::{fingerprint, load};
-use ama_model::{IndexProblem, ModelError};
+use ama_safetensors::{FolderError, IndexProblem, OtherWeights};
 use proptest::prelude::*;
 use safetensors::SafeTensorError as Format;
 use support::{copy_of, edit, golden, parts, safetensors};
@@ -44,7 +45,10 @@ fn the_header_must_lie_in_the_file() {
         assert!(
             matches!(
                 error,
-                ModelError::SafeTensors { source: Format::HeaderTooLarge | Format::InvalidHeaderLength, .. }
+                ModelError::Folder(FolderError::SafeTensors {
+                    source: Format::HeaderTooLarge | Format::InvalidHeaderLength,
+                    ..
+                })
             ),
             "{length}: {error}"
         );
@@ -58,11 +62,14 @@ fn truncated_files_are_refused_at_every_length() {
     let lengths = (0..20).chain((20..whole.len()).step_by(97)).chain([8 + header.len(), whole.len() - 1]);
     for length in lengths {
         let error = refusal("untied_bf16", |_, _| whole[..length].to_vec());
-        assert!(matches!(error, ModelError::SafeTensors { .. }), "{length}: {error}");
+        assert!(matches!(error, ModelError::Folder(FolderError::SafeTensors { .. })), "{length}: {error}");
     }
     let error = refusal("untied_bf16", |h, d| [safetensors(&h, &d), vec![0]].concat());
     assert!(
-        matches!(error, ModelError::SafeTensors { source: Format::MetadataIncompleteBuffer, .. }),
+        matches!(
+            error,
+            ModelError::Folder(FolderError::SafeTensors { source: Format::MetadataIncompleteBuffer, .. })
+        ),
         "{error}"
     );
 }
@@ -82,7 +89,7 @@ fn offsets_shapes_and_types_are_checked() {
         "\"data_offsets\":[0]",
     ] {
         let error = header_refusal(offsets, bad);
-        assert!(matches!(error, ModelError::SafeTensors { .. }), "{bad}: {error}");
+        assert!(matches!(error, ModelError::Folder(FolderError::SafeTensors { .. })), "{bad}: {error}");
     }
     for bad in [
         "[4611686018427387904,16]",
@@ -92,7 +99,7 @@ fn offsets_shapes_and_types_are_checked() {
         "[]",
     ] {
         let error = header_refusal("\"shape\":[40,16]", &format!("\"shape\":{bad}"));
-        assert!(matches!(error, ModelError::SafeTensors { .. }), "{bad}: {error}");
+        assert!(matches!(error, ModelError::Folder(FolderError::SafeTensors { .. })), "{bad}: {error}");
     }
     // Sound as a file, but not this model.
     let error = header_refusal("\"shape\":[40,16]", "\"shape\":[16,40]");
@@ -130,7 +137,7 @@ fn tensors_must_be_exactly_those_of_the_config() {
     // The same name twice in one header: the format's own reader would keep the last one.
     let error = header_refusal("model.layers.1.mlp.up_proj.weight", "model.layers.1.mlp.gate_proj.weight");
     assert!(
-        matches!(&error, ModelError::DuplicateTensor { tensor, .. } if tensor.contains("gate_proj")),
+        matches!(&error, ModelError::Folder(FolderError::DuplicateTensor { tensor, .. }) if tensor.contains("gate_proj")),
         "{error}"
     );
 
@@ -200,7 +207,10 @@ fn shards_must_agree_with_their_index() {
         let dir = copy_of("tied_bf16_sharded");
         edit(&dir.path().join("model.safetensors.index.json"), from, to);
         let error = load(dir.path()).expect_err(to);
-        assert!(matches!(&error, ModelError::Index { problem, .. } if expected(problem)), "{to}: {error}");
+        assert!(
+            matches!(&error, ModelError::Folder(FolderError::Index { problem, .. }) if expected(problem)),
+            "{to}: {error}"
+        );
         assert!(error.to_string().contains("model.safetensors.index.json"), "{error}");
     }
 
@@ -208,19 +218,24 @@ fn shards_must_agree_with_their_index() {
     fs::remove_file(dir.path().join(first)).expect("removed");
     let error = load(dir.path()).expect_err("a shard is missing");
     assert!(
-        matches!(&error, ModelError::Index { problem: IndexProblem::MissingShard { shard, .. }, .. } if shard == first)
+        matches!(&error, ModelError::Folder(FolderError::Index { problem: IndexProblem::MissingShard { shard, .. }, .. }) if shard == first)
     );
 
     let dir = copy_of("tied_bf16_sharded");
     let index = dir.path().join("model.safetensors.index.json");
     edit(&index, "\"model.norm.weight\"", "\"model.embed_tokens.weight\"");
     let error = load(dir.path()).expect_err("listed twice");
-    assert!(matches!(error, ModelError::DuplicateTensor { .. }), "{error}");
+    assert!(matches!(error, ModelError::Folder(FolderError::DuplicateTensor { .. })), "{error}");
     for text in ["{\"weight_map\": {}}", "{}", "{\"weight_map\": 3}", "[", ""] {
         fs::write(&index, text).expect("written");
         let error = load(dir.path()).expect_err(text);
         assert!(
-            matches!(error, ModelError::Json { .. } | ModelError::Index { problem: IndexProblem::Empty, .. }),
+            matches!(
+                error,
+                ModelError::Folder(
+                    FolderError::Json { .. } | FolderError::Index { problem: IndexProblem::Empty, .. }
+                )
+            ),
             "{error}"
         );
     }
@@ -230,7 +245,10 @@ fn shards_must_agree_with_their_index() {
     let bytes = fs::read(dir.path().join(first)).expect("there");
     fs::write(dir.path().join(first), &bytes[..bytes.len() - 2]).expect("written");
     let error = load(dir.path()).expect_err("truncated");
-    assert!(matches!(&error, ModelError::SafeTensors { path, .. } if path.ends_with(first)), "{error}");
+    assert!(
+        matches!(&error, ModelError::Folder(FolderError::SafeTensors { path, .. }) if path.ends_with(first)),
+        "{error}"
+    );
 }
 
 #[test]
@@ -243,11 +261,14 @@ fn pickles_and_empty_folders_say_what_to_do() {
         "{error}"
     );
     fs::remove_file(dir.path().join("pytorch_model.bin")).expect("removed");
-    assert!(matches!(load(dir.path()), Err(ModelError::NoWeights { .. })));
+    assert!(matches!(
+        load(dir.path()),
+        Err(ModelError::Folder(FolderError::NoWeights { found: OtherWeights::None, .. }))
+    ));
     fs::create_dir(dir.path().join("model.safetensors")).expect("a folder of that name");
-    assert!(matches!(load(dir.path()), Err(ModelError::Io { .. })));
+    assert!(matches!(load(dir.path()), Err(ModelError::Folder(FolderError::Io { .. }))));
     let error = load(Path::new("no/such/model")).expect_err("no folder");
-    assert!(error.to_string().contains("no/such/model/config.json"), "{error}");
+    assert!(error.to_string().contains("no/such/model: no such folder"), "{error}");
 }
 
 proptest! {

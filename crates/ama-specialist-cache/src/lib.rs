@@ -8,7 +8,8 @@
 //!   [`missing`](ScoreStore::missing), score only that, [`append`](ScoreStore::append) it;
 //! - the [loss table](LossRow) of a specialist: losses follow from stored log-probabilities
 //!   ([`derive_losses`]), so another beta or another loss needs no new scoring;
-//! - [`write_scores_parquet`]: plain scores in one file, the output of `ama score`.
+//! - [`write_row_scores`]: a line for every row of the data files, the output of `ama score`;
+//! - [`write_scores_parquet`]: plain scores in one file.
 //!
 //! Everything is Parquet, readable by any Parquet reader. Every file carries a checksum of all its bytes: a
 //! flipped bit or a missing tail is an error that names the file, never a wrong number and never a silent
@@ -57,12 +58,14 @@ mod disk;
 mod sealed;
 
 mod losses;
+mod row_scores;
 mod scores_file;
 mod store;
 
 pub use error::CacheError;
 pub use key::ScoreKey;
 pub use losses::{LossMeta, LossRow, derive_losses, read_losses, read_losses_of, write_losses};
+pub use row_scores::{RowScore, read_row_scores, write_row_scores};
 pub use score::{PairId, PairScore};
 pub use scores_file::{read_scores_parquet, write_scores_parquet};
 pub use store::ScoreStore;

@@ -1,4 +1,4 @@
-//! Scores in one file: what `ama score` writes.
+//! Scores of pairs in one file.
 
 use crate::sealed::{Draft, Sealed};
 use crate::{CacheError, PairId, PairScore};

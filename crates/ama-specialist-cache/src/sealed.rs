@@ -5,7 +5,7 @@
 //! (it occurs once), checks the hash, and only then parses: it never parses bytes that nobody wrote.
 
 use crate::{CacheError, PairId, disk, hex};
-use arrow::array::{Array, ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
@@ -57,6 +57,39 @@ impl Draft {
 
     pub(crate) fn u32(mut self, name: &'static str, values: impl Iterator<Item = u32>) -> Self {
         self.columns.push((name, Arc::new(values.collect::<Vec<_>>().into_iter().collect::<UInt32Array>())));
+        self
+    }
+
+    pub(crate) fn u64(mut self, name: &'static str, values: impl Iterator<Item = u64>) -> Self {
+        self.columns.push((name, Arc::new(values.collect::<Vec<_>>().into_iter().collect::<UInt64Array>())));
+        self
+    }
+
+    pub(crate) fn optional_f64(
+        mut self,
+        name: &'static str,
+        values: impl Iterator<Item = Option<f64>>,
+    ) -> Self {
+        self.columns.push((name, Arc::new(values.collect::<Float64Array>())));
+        self
+    }
+
+    pub(crate) fn optional_u32(
+        mut self,
+        name: &'static str,
+        values: impl Iterator<Item = Option<u32>>,
+    ) -> Self {
+        self.columns.push((name, Arc::new(values.collect::<UInt32Array>())));
+        self
+    }
+
+    /// Texts that must not contain the checksum's marker.
+    pub(crate) fn texts<'a>(
+        mut self,
+        name: &'static str,
+        values: impl Iterator<Item = Option<&'a str>>,
+    ) -> Self {
+        self.columns.push((name, Arc::new(values.collect::<StringArray>())));
         self
     }
 
@@ -193,6 +226,38 @@ impl Sealed {
         Ok(out)
     }
 
+    pub(crate) fn u64(&self, name: &str) -> Result<Vec<u64>, CacheError> {
+        let mut out = Vec::new();
+        for array in self.column::<UInt64Array>(name, "is not of unsigned 64-bit integers") {
+            out.extend_from_slice(array?.values());
+        }
+        Ok(out)
+    }
+
+    pub(crate) fn optional_f64(&self, name: &str) -> Result<Vec<Option<f64>>, CacheError> {
+        let mut out = Vec::new();
+        for array in self.column_with_nulls::<Float64Array>(name, "is not of 64-bit floats") {
+            out.extend(array?.iter());
+        }
+        Ok(out)
+    }
+
+    pub(crate) fn optional_u32(&self, name: &str) -> Result<Vec<Option<u32>>, CacheError> {
+        let mut out = Vec::new();
+        for array in self.column_with_nulls::<UInt32Array>(name, "is not of unsigned 32-bit integers") {
+            out.extend(array?.iter());
+        }
+        Ok(out)
+    }
+
+    pub(crate) fn texts(&self, name: &str) -> Result<Vec<Option<String>>, CacheError> {
+        let mut out = Vec::new();
+        for array in self.column_with_nulls::<StringArray>(name, "is not text") {
+            out.extend(array?.iter().map(|text| text.map(str::to_owned)));
+        }
+        Ok(out)
+    }
+
     fn wrong(&self, column: &str, what: &'static str) -> CacheError {
         CacheError::Column { path: self.path.clone(), column: column.to_owned(), what }
     }
@@ -203,10 +268,21 @@ impl Sealed {
         name: &'a str,
         other_type: &'static str,
     ) -> impl Iterator<Item = Result<&'a A, CacheError>> {
+        self.column_with_nulls::<A>(name, other_type).map(move |array| match array? {
+            array if array.null_count() > 0 => Err(self.wrong(name, "has empty cells")),
+            array => Ok(array),
+        })
+    }
+
+    /// The column's pieces, each of type `A`.
+    fn column_with_nulls<'a, A: Array + 'static>(
+        &'a self,
+        name: &'a str,
+        other_type: &'static str,
+    ) -> impl Iterator<Item = Result<&'a A, CacheError>> {
         self.batches.iter().map(move |batch| {
             let array = batch.column_by_name(name).ok_or_else(|| self.wrong(name, "is missing"))?;
-            let array: &A = array.as_any().downcast_ref().ok_or_else(|| self.wrong(name, other_type))?;
-            if array.null_count() > 0 { Err(self.wrong(name, "has empty cells")) } else { Ok(array) }
+            array.as_any().downcast_ref().ok_or_else(|| self.wrong(name, other_type))
         })
     }
 }

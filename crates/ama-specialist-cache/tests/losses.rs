@@ -1,8 +1,9 @@
 //! Loss tables and score files.
 
 use ama_specialist_cache::{
-    CacheError, LossMeta, PairId, PairScore, ScoreKey, ScoreTable, derive_losses, read_losses,
-    read_losses_of, read_scores_parquet, write_losses, write_scores_parquet,
+    CacheError, LossMeta, PairId, PairScore, RowScore, ScoreKey, ScoreTable, derive_losses, read_losses,
+    read_losses_of, read_row_scores, read_scores_parquet, write_losses, write_row_scores,
+    write_scores_parquet,
 };
 use std::fs;
 
@@ -141,7 +142,50 @@ fn score_files_keep_order_and_repeats() {
     assert_eq!(names, ["scores.parquet"], "no unfinished file stays");
 }
 
-/// The columns as any Parquet reader sees them: the contract of `ama score`.
+/// Every row of the data has its line, in order; one without a score says why.
+#[test]
+fn row_scores_keep_rows_without_a_score() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("scores.parquet");
+    let line = |row, id, score| RowScore { file: "a.jsonl".into(), row, id: [id; 16], score };
+    let rows = vec![
+        line(1, 9, Ok(score(-1.0, -2.0))),
+        line(2, 1, Err("too long".into())),
+        line(7, 9, Ok(score(-1.0, -2.0))),
+    ];
+    write_row_scores(&path, &rows).unwrap();
+    assert_eq!(read_row_scores(&path).unwrap(), rows);
+    assert!(matches!(read_scores_parquet(&path), Err(CacheError::Mismatch { .. })));
+
+    assert!(write_row_scores(&path, &[line(1, 1, Ok(score(f64::NAN, 0.0)))]).is_err());
+    let marked = RowScore { file: "ama.blake3:x".into(), ..rows[0].clone() };
+    assert!(matches!(write_row_scores(&path, &[marked]), Err(CacheError::ReservedText { .. })));
+    assert_eq!(read_row_scores(&path).unwrap(), rows, "the refused writes left the file alone");
+
+    let reader = fs::File::open(&path).unwrap();
+    let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(reader).unwrap();
+    let columns: Vec<String> = reader
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| format!("{} {} {}", field.name(), field.data_type(), field.is_nullable()))
+        .collect();
+    assert_eq!(
+        columns,
+        [
+            "id Utf8 false",
+            "file Utf8 false",
+            "row UInt64 false",
+            "chosen_logp Float64 true",
+            "rejected_logp Float64 true",
+            "chosen_tokens UInt32 true",
+            "rejected_tokens UInt32 true",
+            "reason Utf8 true"
+        ]
+    );
+}
+
+/// The columns as any Parquet reader sees them.
 #[test]
 fn the_schema_is_plain_parquet() {
     let folder = tempfile::tempdir().unwrap();

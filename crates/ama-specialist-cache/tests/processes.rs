@@ -9,6 +9,8 @@ use std::time::Duration;
 const KEY: ScoreKey = ScoreKey { model: [1; 32], tokenizer: [2; 32], max_length: Some(512) };
 const ROLE: &str = "AMA_CACHE_TEST_ROLE";
 const DIR: &str = "AMA_CACHE_TEST_DIR";
+/// After how many appends the role `killed` ends as if it were killed.
+const APPENDS: &str = "AMA_CACHE_TEST_APPENDS";
 
 const PAIRS: u32 = 600;
 const BATCH: u32 = 15;
@@ -47,6 +49,13 @@ fn other_process() {
                 if role == "forward" { (0..batches).collect() } else { (0..batches).rev().collect() };
             let added: usize = order.iter().map(|&number| store.append(&KEY, &batch(number)).unwrap()).sum();
             say(format!("added={added};"));
+        }
+        "killed" => {
+            let appends: u32 = std::env::var(APPENDS).unwrap().parse().unwrap();
+            for number in 0..appends {
+                store.append(&KEY, &batch(number)).unwrap();
+            }
+            std::process::abort();
         }
         "conflicting" => {
             let mut rows = batch(0);
@@ -133,9 +142,17 @@ fn large_shards_appear_whole() {
 fn a_killed_process_leaves_a_good_store() {
     let folder = tempfile::tempdir().unwrap();
     let store = ScoreStore::open(folder.path()).unwrap();
-    let mut before = 0;
-    // A spread of moments, without a clock to assert on: some kills come before the first append, some amid.
-    for attempt in 0..25u64 {
+    // Between two appends, by its own hand: what was appended is there, and the lock died with its holder.
+    for appends in [0, 1, 2, 5, 6] {
+        let mut other = Command::new(std::env::current_exe().unwrap());
+        other.env(APPENDS, appends.to_string());
+        let status = command(other, "killed", folder.path()).wait().unwrap();
+        assert!(!status.success());
+        assert_eq!(assert_sound(&store), (appends * BATCH) as usize);
+    }
+    // At moments of the clock, wherever they are.
+    let mut before = assert_sound(&store);
+    for attempt in 0..10u64 {
         let mut child = spawn("forward", folder.path());
         std::thread::sleep(Duration::from_millis(2 + attempt * 7 % 40));
         child.kill().unwrap();
@@ -144,9 +161,44 @@ fn a_killed_process_leaves_a_good_store() {
         assert!(now >= before && now.is_multiple_of(BATCH as usize), "{before} -> {now}");
         before = now;
     }
-    // The lock died with its holder, and the rest can be added.
     said(spawn("forward", folder.path()), "added=");
     assert_eq!(assert_sound(&store), PAIRS as usize);
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder.join(KEY.folder_name())).unwrap();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// The role `role`, whose files cannot grow beyond some kilobytes; with `dies`, the attempt kills it.
+#[cfg(unix)]
+fn limited(role: &str, dies: bool, dir: &Path) -> std::process::Child {
+    let mut shell = Command::new("sh");
+    let trap = if dies { "" } else { r#"trap "" XFSZ; "# };
+    shell.arg("-c").arg(format!(r#"{trap}ulimit -c 0; ulimit -f 16; exec "$0" "$@""#));
+    shell.arg(std::env::current_exe().unwrap());
+    command(shell, role, dir)
+}
+
+/// Killed in the middle of a write: the half shard is skipped, and the next append removes it.
+#[cfg(unix)]
+#[test]
+fn a_process_killed_amid_a_write_leaves_a_good_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = ScoreStore::open(folder.path()).unwrap();
+    store.append(&KEY, &batch(0)).unwrap();
+    let before = names(folder.path());
+    let status = limited("large", true, folder.path()).wait().unwrap();
+    assert_eq!(status.code(), None, "killed by a signal");
+    let left = names(folder.path());
+    assert_eq!(left.len(), before.len() + 1, "a half shard is there: {left:?}");
+    assert_eq!(assert_sound(&store), BATCH as usize);
+    store.append(&KEY, &batch(1)).unwrap();
+    assert!(names(folder.path()).iter().all(|name| !name.starts_with('.')), "{:?}", names(folder.path()));
+    assert_eq!(assert_sound(&store), 2 * BATCH as usize);
 }
 
 /// A limit on the size of files stands in for a full disk: the write fails half way.
@@ -156,22 +208,9 @@ fn a_write_that_fails_half_way_leaves_a_good_store() {
     let folder = tempfile::tempdir().unwrap();
     let store = ScoreStore::open(folder.path()).unwrap();
     store.append(&KEY, &batch(0)).unwrap();
-    let list = || {
-        let key = folder.path().join(KEY.folder_name());
-        let mut names: Vec<_> =
-            std::fs::read_dir(key).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        names.sort();
-        names
-    };
-    let before = list();
-
-    let mut shell = Command::new("sh");
-    shell
-        .arg("-c")
-        .arg(r#"trap "" XFSZ; ulimit -f 16; exec "$0" "$@""#)
-        .arg(std::env::current_exe().unwrap());
-    let error = said(command(shell, "large", folder.path()), "error=");
+    let before = names(folder.path());
+    let error = said(limited("large", false, folder.path()), "error=");
     assert!(error.starts_with("io "), "{error}");
-    assert_eq!(list(), before, "no unfinished file stays");
+    assert_eq!(names(folder.path()), before, "no unfinished file stays");
     assert_eq!(assert_sound(&store), BATCH as usize);
 }

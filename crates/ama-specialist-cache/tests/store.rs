@@ -195,7 +195,7 @@ fn what_a_crash_left_behind_is_ignored_then_removed() {
     let (_folder, store) = new_store();
     store.append(&KEY, &rows(0..3)).unwrap();
     let folder = store.dir().join(KEY.folder_name());
-    fs::write(folder.join(".ama-tmp-Xy12Z"), b"PAR1 half a shard").unwrap();
+    fs::write(folder.join(".0f1e.parquet.ama-Xy12Zw.tmp"), b"PAR1 half a shard").unwrap();
     assert_eq!(store.load(&KEY).unwrap().len(), 3);
     store.append(&KEY, &rows(3..4)).unwrap();
     assert!(names(&folder).iter().all(|name| !name.starts_with('.')), "{:?}", names(&folder));

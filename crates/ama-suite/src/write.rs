@@ -47,9 +47,9 @@ pub fn write(suite: &Suite, dir: &Path) -> Result<(), SuiteError> {
         _ => Path::new("."),
     };
     fs::create_dir_all(parent).map_err(io_error("create", parent))?;
-    // Removed again on every early return.
+    // Removed again on every early return. The name says whose it is, should the process be killed.
     let folder = tempfile::Builder::new()
-        .prefix(".ama-suite-")
+        .prefix(&format!(".{}.ama-", dir.file_name().unwrap_or_default().to_string_lossy()))
         .suffix(".tmp")
         .tempdir_in(parent)
         .map_err(io_error("create a folder in", parent))?;

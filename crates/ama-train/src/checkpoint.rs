@@ -21,11 +21,14 @@ const VERSION: u32 = 1;
 const KEY: &str = "ama";
 const PREFIX: &str = "step-";
 const SUFFIX: &str = ".safetensors";
+/// A checkpoint that is not whole yet is `.step-XXXXXX.tmp`, which safetensors in turn writes as `.tmpXXXXXX`.
+const UNFINISHED: (&str, &str) = (".step-", ".tmp");
+const UNFINISHED_INNER: &str = ".tmp";
 
 /// Where and how often a run is saved.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Checkpoints {
-    /// Folder for checkpoint files; `None` saves nothing.
+    /// Folder for checkpoint files, of one process at a time; `None` saves nothing.
     pub folder: Option<PathBuf>,
     /// Save after every so many steps; `None` only when stopped.
     pub every_steps: Option<u64>,
@@ -141,8 +144,8 @@ pub(crate) fn save<S: Serialize>(
 
     // The temporary file is deleted when anything below fails, so a full disk leaves the older checkpoint alone.
     let temporary = tempfile::Builder::new()
-        .prefix(".step-")
-        .suffix(".tmp")
+        .prefix(UNFINISHED.0)
+        .suffix(UNFINISHED.1)
         .tempfile_in(folder)
         .map_err(TrainError::io("creating a temporary file in", folder))?;
     safetensors::serialize_to_file(tensors, Some(metadata), temporary.path()).map_err(|e| {
@@ -169,11 +172,27 @@ fn sync_folder(folder: &Path) -> Result<(), TrainError> {
 
 /// Checkpoint files of a folder, oldest first. Leftovers of a crash (temporary names) are not among them.
 fn list(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
+    named(folder, PREFIX, SUFFIX)
+}
+
+/// Deletes what killed processes were writing. A run's folder has one process at a time, so nobody is writing now.
+pub(crate) fn remove_unfinished(checkpoints: &Checkpoints) -> Result<(), TrainError> {
+    let Some(folder) = checkpoints.folder.as_ref().filter(|folder| folder.is_dir()) else { return Ok(()) };
+    for (start, end) in [UNFINISHED, (UNFINISHED_INNER, "")] {
+        for path in named(folder, start, end)? {
+            std::fs::remove_file(&path).map_err(TrainError::io("deleting", &path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Files of a folder whose names begin and end so, sorted.
+fn named(folder: &Path, start: &str, end: &str) -> Result<Vec<PathBuf>, TrainError> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(TrainError::io("listing", folder))? {
         let path = entry.map_err(TrainError::io("listing", folder))?.path();
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-        if name.starts_with(PREFIX) && name.ends_with(SUFFIX) {
+        if name.starts_with(start) && name.ends_with(end) {
             found.push(path);
         }
     }

@@ -69,8 +69,8 @@ impl TrainOptions {
 ///
 /// # Errors
 /// [`TrainError::Interrupted`] when the control asked to stop, [`TrainError::NonFinite`] when a loss or the gradient
-/// is NaN or infinite (both after writing a checkpoint of the last good state), or what data, model, mixer and disk
-/// refuse.
+/// is NaN or infinite (both after writing a checkpoint of the last good state), [`TrainError::Diverged`] when weights are
+/// (they are never written), or what data, model, mixer and disk refuse.
 pub fn train<O: Objective + Send>(
     model: &mut Llama,
     objective: &mut O,
@@ -89,6 +89,7 @@ pub fn train<O: Objective + Send>(
         wall_before_s: 0.0,
         started,
     };
+    checkpoint::remove_unfinished(checkpoints)?;
     if let Some(found) = checkpoint::latest(checkpoints, model.params())? {
         run.resume(model, objective, found)?;
     }
@@ -104,7 +105,11 @@ pub fn train<O: Objective + Send>(
             Ok(record) => record,
             Err(StepError::NonFinite { what, pairs }) => {
                 let step = run.summary.steps;
-                let checkpoint = run.save(model, before, checkpoints, control)?;
+                // Weights that the steps before have ruined are no state to go on from.
+                let checkpoint = match run.save(model, before, checkpoints, control) {
+                    Err(TrainError::Diverged { .. }) => None,
+                    saved => saved?,
+                };
                 return Err(TrainError::NonFinite { step, what, pairs, checkpoint });
             }
             Err(StepError::Other(error)) => return Err(error),
@@ -116,6 +121,11 @@ pub fn train<O: Objective + Send>(
         if checkpoints.due(steps) && !options.budget.spent(steps, tokens) {
             run.save(model, objective.state(), checkpoints, control)?;
         }
+    }
+    // No loss was computed from what the last step made.
+    if let Some(parameter) = model.params().first_non_finite() {
+        let (step, tensor) = (run.summary.steps, parameter.name.clone());
+        return Err(TrainError::Diverged { step, tensor });
     }
     let wall_s = started.elapsed().as_secs_f64();
     run.summary.finish(wall_s);
@@ -176,6 +186,10 @@ impl Run {
         checkpoints: &Checkpoints,
         control: &mut Control<'_>,
     ) -> Result<Option<PathBuf>, TrainError> {
+        if let Some(parameter) = model.params().first_non_finite() {
+            let (step, tensor) = (self.summary.steps, parameter.name.clone());
+            return Err(TrainError::Diverged { step, tensor });
+        }
         let mut summary = self.summary.clone();
         summary.wall_s = self.wall_before_s + self.started.elapsed().as_secs_f64();
         let path = checkpoint::save(checkpoints, model.params(), &self.optimiser, &summary, &objective)?;
@@ -230,7 +244,7 @@ impl Run {
         let norm = Work::elements(elements, 2);
         let grad_norm = timed(Op::GradNorm, Pass::Backward, norm, || self.grads.global_norm());
         if !grad_norm.is_finite() {
-            let pairs = (0..drawn).map(|i| objective.describe(i)).collect::<Vec<_>>().join(", ");
+            let pairs = (0..drawn).map(|i| objective.describe(i)).collect::<Vec<_>>().join("; ");
             return Err(StepError::NonFinite { what: "gradient", pairs });
         }
         let (steps, total) = (self.summary.steps, self.summary.tokens);

@@ -1,6 +1,6 @@
 //! The crate's one error type.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ama_specialist_cache::CacheError;
 
@@ -50,28 +50,49 @@ pub enum TrainError {
     #[error(
         "step {step}: {what} is not finite for {pairs}; the last good state is {}; \
          lower the learning rate or look at these rows",
-        checkpoint.as_ref().map_or_else(|| "not on disk (no checkpoint folder)".into(), |p| p.display().to_string())
+        checkpoint.as_ref().map_or_else(|| "not on disk".into(), |p| p.display().to_string())
     )]
     NonFinite {
         /// The step that failed, from 0.
         step: u64,
         /// Which quantity.
         what: &'static str,
-        /// The pairs or rows involved, as `task:id`.
+        /// The rows involved, as `task: FILE, row N`, with semicolons between.
         pairs: String,
         /// The checkpoint that was written, if any.
         checkpoint: Option<PathBuf>,
     },
+    /// Weights that are NaN or infinite after a step, so that they are not written.
+    #[error(
+        "step {step}: the weights are not finite any more (tensor `{tensor}`), so nothing was written; lower the learning \
+         rate or clip the gradients"
+    )]
+    Diverged {
+        /// Completed steps.
+        step: u64,
+        /// The first tensor that holds such a value.
+        tensor: String,
+    },
     /// The caller asked to stop (Ctrl-C).
     #[error(
         "stopped after step {step}; {}",
-        checkpoint.as_ref().map_or_else(|| "nothing was saved (no checkpoint folder)".into(), |p| format!("continue from {} with --resume", p.display()))
+        checkpoint.as_ref().map_or_else(|| "nothing was saved (no checkpoint folder)".into(), |p| format!("its state is in {}", p.display()))
     )]
     Interrupted {
         /// Completed steps.
         step: u64,
         /// The checkpoint that was written, if any.
         checkpoint: Option<PathBuf>,
+    },
+    /// The caller asked to stop while pairs were scored.
+    #[error("stopped with {done} of {total} pairs scored; {}", kept_scores(*done, kept.as_deref()))]
+    ScoringInterrupted {
+        /// Pairs that have a score, those of earlier calls included.
+        done: u64,
+        /// Pairs to score.
+        total: u64,
+        /// The store that holds their scores, if there is one.
+        kept: Option<PathBuf>,
     },
     /// A checkpoint that cannot be used.
     #[error("checkpoint {}: {reason}", path.display())]
@@ -108,9 +129,17 @@ pub enum TrainError {
     Cache(#[from] CacheError),
 }
 
+fn kept_scores(done: u64, kept: Option<&Path>) -> String {
+    match kept {
+        _ if done == 0 => "there was nothing to keep".into(),
+        None => "nothing was kept (no score store)".into(),
+        Some(store) => format!("their scores are in {}", store.display()),
+    }
+}
+
 impl TrainError {
     /// For `map_err`: names the path that an I/O error is about.
-    pub(crate) fn io(action: &'static str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { action, path, source }
     }

@@ -1,6 +1,5 @@
 //! Held-out evaluation: loss, excess over the specialist, reward accuracy, margin, and verified answers.
 
-use ama_data::TokenStore;
 use ama_loss::{PairLogps, PreferenceLoss};
 use ama_mix::{ExcessMode, GradientClip, pair_excess};
 use ama_model::Llama;
@@ -8,19 +7,16 @@ use ama_model::generate::{GenerateOptions, generate};
 use ama_specialist_cache::PairScore;
 use serde::{Deserialize, Serialize};
 
-use crate::score::{ScoreOptions, score};
-use crate::{Control, TrainError};
+use crate::TrainError;
 
-/// One task's held-out pairs and what is known about them.
+/// What is known about one task's held-out pairs.
 #[derive(Debug, Clone)]
 pub struct EvalTask {
     /// The task's name.
     pub name: String,
-    /// Tokenised held-out pairs.
-    pub pairs: TokenStore,
-    /// Reference log-probabilities, in the store's order.
+    /// Reference log-probabilities of the held-out pairs.
     pub reference: Vec<PairScore>,
-    /// The specialist's losses in nats, in the store's order.
+    /// The specialist's losses in nats, in the same order.
     pub specialist_loss_nats: Option<Vec<f64>>,
     /// Prompts whose answers a program can check.
     pub questions: Vec<Question>,
@@ -89,21 +85,22 @@ pub fn pair_logps(policy: &PairScore, reference: &PairScore) -> PairLogps {
     }
 }
 
-/// Evaluates `model` on one task. `decode` turns token ids into text and `verify(verifier, gold, answer)` judges it.
+/// Evaluates `model`, whose scores of the task's pairs are `policy` in the order of the reference's ([`score`](crate::score()) or
+/// [`score_cached`](crate::score_cached)), on one task. `decode` turns token ids into text and
+/// `verify(verifier, gold, answer)` judges it.
 ///
 /// # Errors
-/// What scoring, generation or `decode` refuse.
+/// Tables that do not cover the pairs; what generation or `decode` refuse.
 pub fn evaluate(
     model: &Llama,
+    policy: &[PairScore],
     task: &EvalTask,
     loss: &PreferenceLoss,
     generation: &GenerateOptions,
     decode: &dyn Fn(&[u32]) -> Result<String, TrainError>,
     verify: &dyn Fn(&str, &str, &str) -> bool,
-    control: &mut Control<'_>,
 ) -> Result<TaskResult, TrainError> {
-    let policy = score(model, &task.pairs, ScoreOptions::default(), &task.name, control)?;
-    let losses = pair_losses(&task.name, loss, &policy, &task.reference)?;
+    let losses = pair_losses(&task.name, loss, policy, &task.reference)?;
     let count = losses.len();
     if count == 0 {
         return Err(TrainError::EmptyTask { task: task.name.clone() });

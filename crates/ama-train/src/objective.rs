@@ -26,7 +26,7 @@ pub trait Objective {
     /// Example `item` of the drawn batch.
     fn example(&self, item: usize) -> ExampleRef<'_>;
 
-    /// `task:id` of example `item`, for error messages.
+    /// Task, file and row of example `item`, for error messages.
     fn describe(&self, item: usize) -> String;
 
     /// Whether gradients are known only after the whole batch has been seen.

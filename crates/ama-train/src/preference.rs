@@ -219,7 +219,7 @@ impl Objective for Preference {
 
     fn describe(&self, item: usize) -> String {
         let Draw { task, index } = self.batch[item].draw;
-        format!("{}:{}", self.tasks[task].name, self.tasks[task].pairs.id(index))
+        format!("{}: {}", self.tasks[task].name, self.tasks[task].pairs.place(index))
     }
 
     fn settles_before_gradient(&self) -> bool {

@@ -23,15 +23,15 @@ impl Default for ScoreOptions {
     }
 }
 
-/// Results reach the disk at least this often, so that a killed run loses no more than this.
-const FLUSH_EVERY: Duration = Duration::from_secs(20);
+/// Results reach the disk so often: a killed pass loses a twentieth of its time, and these seconds at least and at most.
+const FLUSH_EVERY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(20));
 
 /// Scores of every pair of `pairs` under `model`, in the store's order; what `cache` already holds under `key` is not
 /// computed again.
 ///
 /// # Errors
-/// [`TrainError::NonFinite`] for a log-probability that is NaN or infinite, [`TrainError::Interrupted`] when asked to
-/// stop (what was computed is in the cache), or what the cache refuses.
+/// [`TrainError::NonFinite`] for a log-probability that is NaN or infinite, [`TrainError::ScoringInterrupted`] when asked
+/// to stop (what was computed is in the cache), or what the cache refuses.
 pub fn score_cached(
     model: &Llama,
     pairs: &TokenStore,
@@ -42,31 +42,39 @@ pub fn score_cached(
     control: &mut Control<'_>,
 ) -> Result<Vec<PairScore>, TrainError> {
     let ids: Vec<[u8; 16]> = (0..pairs.len()).map(|i| *pairs.id(i).as_bytes()).collect();
-    let missing = cache.missing(key, &ids)?;
+    let table = cache.load(key)?;
+    let missing = table.missing(&ids);
+    // A pair that the data repeats is scored once, and counts when it has a score.
+    let mut done = ids.iter().filter(|id| table.get(id).is_some()).count();
+    let total = (done + missing.len()) as u64;
+    drop(table);
     // Forward passes are cut from the whole store and those with a missing pair are run whole, so that a pass that was
     // cut off and continued packs every pair with the same neighbours: the same bits.
     let mut wanted = vec![false; pairs.len()];
     missing.iter().for_each(|&index| wanted[index] = true);
     let parts =
         parts(pairs, options).into_iter().filter(|part| wanted[part.clone()].contains(&true)).collect();
-    let done_before = pairs.len() - missing.len();
-    let mut done = 0;
+    let interrupted = |done: usize| TrainError::ScoringInterrupted {
+        done: done as u64,
+        total,
+        kept: Some(cache.dir().to_path_buf()),
+    };
+    if !missing.is_empty() && control.stopped() {
+        return Err(interrupted(done));
+    }
     let mut fresh: Vec<([u8; 16], PairScore)> = Vec::new();
-    let mut flushed = Instant::now();
+    let started = Instant::now();
+    let mut flushed = started;
     let result = score_parts(model, pairs, parts, label, |scores| {
         let new = scores.iter().filter(|(index, _)| wanted[*index]);
         fresh.extend(new.map(|&(index, score)| (ids[index], score)));
         done += scores.iter().filter(|(index, _)| wanted[*index]).count();
-        control.observer.scored(label, (done_before + done) as u64, pairs.len() as u64);
-        if flushed.elapsed() >= FLUSH_EVERY {
+        control.observer.scored(label, done as u64, total);
+        if flushed.elapsed() >= (started.elapsed() / 20).clamp(FLUSH_EVERY.0, FLUSH_EVERY.1) {
             cache.append(key, &std::mem::take(&mut fresh))?;
             flushed = Instant::now();
         }
-        if control.stopped() {
-            Err(TrainError::Interrupted { step: done as u64, checkpoint: None })
-        } else {
-            Ok(())
-        }
+        if control.stopped() { Err(interrupted(done)) } else { Ok(()) }
     });
     if !fresh.is_empty() {
         cache.append(key, &fresh)?;
@@ -86,7 +94,7 @@ pub fn score_cached(
 /// Scores of every pair of `pairs` under `model`, without a cache.
 ///
 /// # Errors
-/// As [`score_cached`].
+/// As [`score_cached`]; nothing is kept of a pass that was stopped.
 pub fn score(
     model: &Llama,
     pairs: &TokenStore,
@@ -100,7 +108,8 @@ pub fn score(
         let done = out.len();
         control.observer.scored(label, done as u64, pairs.len() as u64);
         if control.stopped() {
-            Err(TrainError::Interrupted { step: done as u64, checkpoint: None })
+            let (done, total) = (done as u64, pairs.len() as u64);
+            Err(TrainError::ScoringInterrupted { done, total, kept: None })
         } else {
             Ok(())
         }
@@ -139,7 +148,7 @@ fn score_parts(
                 rejected_tokens: pair[1].tokens,
             };
             if !(score.chosen_logp.is_finite() && score.rejected_logp.is_finite()) {
-                let pairs = format!("{label}:{}", pairs.id(index));
+                let pairs = format!("{label}: {}", pairs.place(index));
                 return Err(TrainError::NonFinite {
                     step: 0,
                     what: "log-probability",

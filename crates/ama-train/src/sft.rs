@@ -60,7 +60,7 @@ impl Objective for Sft {
     }
 
     fn describe(&self, item: usize) -> String {
-        format!("sft:{}", self.store.id(self.items[item]))
+        format!("sft: {}", self.store.place(self.items[item]))
     }
 
     fn settles_before_gradient(&self) -> bool {

@@ -148,7 +148,7 @@ fn a_nan_stops_the_run_and_names_the_pairs() {
     let mut tasks = support::tasks(folder.path(), &reference);
     let poisoned = 5;
     tasks[1].reference[poisoned].chosen_logp = f64::NAN;
-    let id = format!("small:{}", tasks[1].pairs.id(poisoned));
+    let place = format!("small: {}", tasks[1].pairs.place(poisoned));
     let saved = tempfile::tempdir().unwrap();
     let checkpoints = Checkpoints {
         folder: Some(saved.path().into()),
@@ -164,7 +164,8 @@ fn a_nan_stops_the_run_and_names_the_pairs() {
     let error = train(&mut policy, &mut objective, &many, &checkpoints, &mut Control::new(&stop, &mut keep))
         .unwrap_err();
     let TrainError::NonFinite { step, pairs, checkpoint, .. } = &error else { panic!("{error}") };
-    assert_eq!(pairs, &id);
+    assert_eq!(pairs, &place);
+    assert!(place.contains(", row "), "{place}");
     assert_eq!(*step, keep.0.len() as u64, "the failed step is not counted");
     assert!(checkpoint.as_ref().is_some_and(|p| p.is_file()), "the last good state is on disk");
     assert!(policy.params().iter().all(|p| values(&p.tensor).iter().all(|v| v.is_finite())));

@@ -110,6 +110,25 @@ fn resuming_at_any_step_gives_the_same_bits() {
 }
 
 #[test]
+fn what_a_killed_process_was_writing_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let saved = tempfile::tempdir().unwrap();
+    let checkpoints = Checkpoints {
+        folder: Some(saved.path().to_path_buf()),
+        every_steps: None,
+        identity: "a".into(),
+        resume: true,
+    };
+    for name in [".step-Xy12Zw.tmp", ".tmpXy12Zw"] {
+        std::fs::write(saved.path().join(name), b"half a checkpoint").unwrap();
+    }
+    run(&mut support::model(7), &mut preference(folder.path(), "pooled"), &checkpoints, Some(2)).unwrap_err();
+    let names: Vec<_> =
+        std::fs::read_dir(saved.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["step-0000000002.safetensors"]);
+}
+
+#[test]
 fn sft_resumes_to_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();
     let store = support::completions(folder.path(), 30, 5);

@@ -16,14 +16,26 @@ struct Candidates {
     method: &'static str,
     lambdas: &'static [f64],
     densities: &'static [f64],
+    /// Whether it draws masks: `ama merge` refuses a seed that has no use.
+    seeded: bool,
 }
 
 const CANDIDATES: [Candidates; 5] = [
-    Candidates { method: "linear", lambdas: &[], densities: &[] },
-    Candidates { method: "slerp", lambdas: &[], densities: &[] },
-    Candidates { method: "task_arithmetic", lambdas: &[0.15, 0.3, 0.5, 0.7, 1.0], densities: &[] },
-    Candidates { method: "ties", lambdas: &[0.25, 0.5, 1.0, 1.5], densities: &[0.2, 0.5, 0.8] },
-    Candidates { method: "dare_ties", lambdas: &[0.25, 0.5, 1.0], densities: &[0.5, 0.8] },
+    Candidates { method: "linear", lambdas: &[], densities: &[], seeded: false },
+    Candidates { method: "slerp", lambdas: &[], densities: &[], seeded: false },
+    Candidates {
+        method: "task_arithmetic",
+        lambdas: &[0.15, 0.3, 0.5, 0.7, 1.0],
+        densities: &[],
+        seeded: false,
+    },
+    Candidates {
+        method: "ties",
+        lambdas: &[0.25, 0.5, 1.0, 1.5],
+        densities: &[0.2, 0.5, 0.8],
+        seeded: false,
+    },
+    Candidates { method: "dare_ties", lambdas: &[0.25, 0.5, 1.0], densities: &[0.5, 0.8], seeded: true },
 ];
 
 /// Outcomes of all merges of a run's specialists.
@@ -82,7 +94,7 @@ impl Candidates {
         let mut all = Vec::new();
         for lambda in or_default(self.lambdas, "--lambda") {
             for density in or_default(self.densities, "--density") {
-                let seed = vec!["--seed".to_owned(), seed.to_string()];
+                let seed = if self.seeded { vec!["--seed".to_owned(), seed.to_string()] } else { Vec::new() };
                 all.push([lambda.clone(), density, seed].concat());
             }
         }

@@ -2,10 +2,42 @@
 
 use clap::{Args, ValueEnum};
 
+use ama_data::{Columns, ReadOptions, SplitChoice, SplitKind};
 use ama_model::folder::SaveDtype;
 
 use crate::config::{Decay, Length, LossKind, LossSettings, Passes, Training, Warmup};
 use crate::exit::bad_input;
+
+/// What is read of files and folders.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ReadArgs {
+    /// Which column is what, where it has another name: `prompt=question` (repeatable). NAME is one of prompt, chosen,
+    /// rejected, completion, prompt_ids, chosen_ids, rejected_ids, verifier, gold, task. `prompt=` says that the prompt is
+    /// the shared beginning of chosen and rejected
+    #[arg(long = "column", value_name = "NAME=COLUMN", help_heading = "Reading")]
+    columns: Vec<String>,
+    /// Which split of a folder with several [default: its training split; ama eval: its test split]
+    #[arg(long, value_name = "NAME", help_heading = "Reading")]
+    split: Option<String>,
+}
+
+impl ReadArgs {
+    /// Checked options; of a folder with splits, that of this kind unless one was named.
+    ///
+    /// # Errors
+    /// A column without a role, or with two.
+    pub(crate) fn options(&self, split: SplitKind) -> anyhow::Result<ReadOptions> {
+        let pairs = self.columns.iter().map(|text| {
+            text.split_once('=').ok_or_else(|| {
+                bad_input(format!("--column {text}: want NAME=COLUMN, for example prompt=question"))
+            })
+        });
+        let pairs: Vec<(&str, &str)> = pairs.collect::<anyhow::Result<_>>()?;
+        let columns = Columns::new(pairs)?;
+        let split = self.split.clone().map_or(SplitChoice::Of(split), SplitChoice::Named);
+        Ok(ReadOptions { split, columns })
+    }
+}
 
 /// The preference loss.
 #[derive(Debug, Clone, Args)]

@@ -2,15 +2,18 @@
 
 use std::path::PathBuf;
 
+use ama_data::SplitKind;
 use ama_data::cluster::{ClusterOptions, propose, write_tasks};
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
+use super::arguments::ReadArgs;
 use crate::config::{NAME, is_name};
 use crate::console::Console;
 use crate::exit::bad_input;
 use crate::files;
+use crate::output::Output;
 
 /// Options of `ama data cluster`.
 #[derive(Debug, Args)]
@@ -23,6 +26,8 @@ pub(crate) struct Options {
     /// Preference pairs: a Parquet, JSON Lines or Arrow file, a folder, or a quoted glob
     #[arg(value_name = "FILE")]
     file: String,
+    #[command(flatten)]
+    read: ReadArgs,
     /// Number of tasks to look for
     #[arg(long, value_name = "K")]
     k: usize,
@@ -48,12 +53,7 @@ pub(crate) struct Options {
 /// # Errors
 /// Rows that cannot be used or grouped; a file that is there already.
 pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
-    if options.out.exists() {
-        return Err(bad_input(format!(
-            "{}: it is there already; remove it or choose another --out",
-            options.out.display()
-        )));
-    }
+    let read = options.read.options(SplitKind::Train)?;
     if !options.names.is_empty() && options.names.len() != options.k {
         let (names, k) = (options.names.len(), options.k);
         return Err(bad_input(format!("--names gives {names} names for --k {k} tasks; give one for each")));
@@ -70,11 +70,18 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
             folder.display()
         )));
     }
+    let _claim = Output::claim_file(&options.out)?;
+    if options.out.exists() {
+        return Err(bad_input(format!(
+            "{}: it is there already; remove it or choose another --out",
+            options.out.display()
+        )));
+    }
     let how = ClusterOptions { k: options.k, seed: options.seed, sample: options.sample, runs: options.runs };
-    let proposal = propose(&options.file, &how)?;
+    let proposal = propose(&options.file, &read, &how)?;
     let name =
         |group: usize| options.names.get(group).cloned().unwrap_or_else(|| format!("task-{}", group + 1));
-    write_tasks(&options.file, &options.out, |row| name(proposal.labels[row] as usize))?;
+    write_tasks(&options.file, &read, &options.out, |row| name(proposal.labels[row] as usize))?;
     let rows = proposal.labels.len();
     for (group, found) in proposal.groups.iter().enumerate() {
         console.say(&format!(

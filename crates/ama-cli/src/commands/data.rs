@@ -3,16 +3,34 @@
 use std::path::{Path, PathBuf};
 
 use ama_data::row::{Row, RowContent};
-use ama_data::tokenise::{Tokenised, tokenise};
-use ama_data::{PairTokenizer, RowReader, TokeniseOptions};
+use ama_data::{BuildReport, DataError, PairTokenizer, ReadOptions, RowReader, SplitKind, TokeniseOptions};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::arguments::ReadArgs;
 use super::cluster;
 use crate::console::{self, Console};
+use crate::corpus::note_taken;
 use crate::exit::bad_input;
+use crate::notes::{notes, report_json};
 use crate::policy::want_folder;
+
+/// What every command reads, for `--help`.
+const READS: &str = "\
+What is read: Parquet; JSON Lines (.jsonl, .ndjson, .json; also .gz and .zst; UTF-8, or UTF-16 with a byte order mark; \
+any line ends); Arrow IPC (.arrow). Columns are those of all rows together.
+  prompt, chosen, rejected              text
+  chosen, rejected                      text with a shared beginning, if no other column could be the prompt
+  prompt_ids, chosen_ids, rejected_ids  lists of integers; they win over text
+  prompt, completion                    text, for ama sft
+  verifier, gold; task                  besides: how an answer is checked; the task, as text or integers
+A folder is read by its split: what save_to_disk lists, what the README.md of a Hub repository names, or names of files \
+and folders (train-00000-of-00002.parquet, test/). Files that a glob names are all read.
+
+What is refused, with file, row and column: empty, missing and equal cells; a prompt under an unknown name; several splits \
+or formats to choose from; conversations (lists of messages, ShareGPT, or written out as text); completions with a label \
+(KTO); pointers of git-lfs; JSON arrays; CSV. NaN, infinities and half characters matter in columns that are used only.";
 
 /// Options of `ama data`.
 #[derive(Debug, Args)]
@@ -24,21 +42,30 @@ pub(crate) struct Options {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Show shape, number of rows, lengths and the first row
-    #[command(
-        after_help = "Examples:\n  ama data inspect pairs.parquet\n  ama data inspect 'prefs/*.jsonl' --json"
-    )]
+    #[command(after_help = format!("Examples:\n  ama data inspect pairs.parquet\n  \
+        ama data inspect 'prefs/*.jsonl' --json\n  ama data inspect hub-repository --split test\n\n{READS}"))]
     Inspect {
         /// Parquet, JSON Lines or Arrow files, folders, or quoted globs
         #[arg(required = true, value_name = "FILE")]
         files: Vec<String>,
+        #[command(flatten)]
+        read: ReadArgs,
     },
-    /// Check every row, and with --model also how many are cut or dropped
-    #[command(after_help = "Examples:\n  ama data validate pairs.parquet\n  \
-        ama data validate train.parquet test.parquet --model models/SmolLM2-135M-Instruct --max-length 512")]
+    /// Check every row and count what training would count
+    ///
+    /// Refused: a row that cannot be used, and a file of which no row is left. Counted, and said once: duplicates,
+    /// completions that repeat the prompt, pairs that differ in white space or Unicode normal form only. With --model
+    /// also: rows that are cut or dropped, pairs that are equal after the cut, a BOS or EOS that would be there twice,
+    /// and rows beyond max_position_embeddings of its config.json.
+    #[command(after_help = format!("Examples:\n  ama data validate pairs.parquet\n  \
+        ama data validate train.parquet test.parquet --model models/SmolLM2-135M-Instruct --max-length 512\n  \
+        ama data validate pairs.jsonl --column prompt=question\n\n{READS}"))]
     Validate {
         /// Parquet, JSON Lines or Arrow files, folders, or quoted globs
         #[arg(required = true, value_name = "FILE")]
         files: Vec<String>,
+        #[command(flatten)]
+        read: ReadArgs,
         /// Model folder whose tokenizer to use
         #[arg(long, value_name = "DIR")]
         model: Option<PathBuf>,
@@ -59,19 +86,22 @@ enum Action {
 /// A file or a row that cannot be used, with file, row and column.
 pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
     match &options.action {
-        Action::Inspect { files } => inspect(files, console),
-        Action::Validate { files, model, max_length, errors } => {
-            validate(files, model.as_deref(), *max_length, (*errors).max(1), console)
+        Action::Inspect { files, read } => inspect(files, &read.options(SplitKind::Train)?, console),
+        Action::Validate { files, read, model, max_length, errors } => {
+            let read = read.options(SplitKind::Train)?;
+            validate(files, &read, model.as_deref(), *max_length, (*errors).max(1), console)
         }
         Action::Cluster(options) => cluster::run(options, console),
     }
 }
 
-fn inspect(files: &[String], console: Console) -> Result<()> {
+fn inspect(files: &[String], read: &ReadOptions, console: Console) -> Result<()> {
     let mut found = Vec::new();
     for name in files {
-        let reader = RowReader::open(name)?;
+        let reader = RowReader::open_with(name, read)?;
+        note_taken(name, &reader);
         let (schema, paths) = (reader.schema(), reader.files().to_vec());
+        let (split, unread) = (reader.split().map(str::to_owned), reader.unread_columns().to_vec());
         let mut lengths = Table::default();
         let mut checkable = 0_u64;
         let mut first = None;
@@ -103,6 +133,8 @@ fn inspect(files: &[String], console: Console) -> Result<()> {
             "path": name,
             "schema": schema.to_string(),
             "files": paths,
+            "split": split,
+            "unread_columns": unread,
             "rows": lengths.rows,
             "checkable": checkable,
             "unit": lengths.unit,
@@ -114,6 +146,7 @@ fn inspect(files: &[String], console: Console) -> Result<()> {
 
 fn validate(
     files: &[String],
+    read: &ReadOptions,
     model: Option<&Path>,
     max_length: usize,
     errors: usize,
@@ -130,43 +163,37 @@ fn validate(
     let mut found = Vec::new();
     let mut bad = 0_usize;
     for name in files {
-        let (mut rows, mut kept, mut cut, mut dropped, mut tokens) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
-        for row in RowReader::open(name)? {
-            rows += 1;
-            let verdict = row.and_then(|row| match &tokenizer {
-                Some(tokenizer) => tokenise(&row, tokenizer, &options).map(Some),
-                // The reader has refused empty cells and equal completions already.
-                None => Ok(None),
-            });
-            match verdict {
-                Ok(Some(Tokenised::Kept { example, truncated, .. })) => {
-                    kept += 1;
-                    cut += u64::from(truncated);
-                    tokens += example.as_ref().tokens() as u64;
-                }
-                Ok(Some(_)) => dropped += 1,
-                Ok(None) => kept += 1,
-                Err(error) if errors == 1 => return Err(error.into()),
-                Err(error) => {
-                    console::note(&format!("ama: {error}"));
-                    bad += 1;
-                    if bad >= errors {
-                        return Err(bad_input(format!("{bad} bad rows; stopped there (--errors {errors})")));
-                    }
-                }
+        let reader = RowReader::open_with(name, read)?;
+        note_taken(name, &reader);
+        let fault = |error: DataError| {
+            if errors > 1 {
+                console::note(&format!("ama: {error}"));
+                bad += 1;
             }
+            if bad < errors && errors > 1 { Ok(()) } else { Err(error) }
+        };
+        let report = BuildReport::of(reader, tokenizer.as_ref(), &options, fault);
+        if bad >= errors {
+            return Err(bad_input(format!("{bad} bad rows; stopped there (--errors {errors})")));
         }
-        let mut line = format!("{name}: {rows} rows, {kept} usable");
+        let report = report?;
+        let mut line = format!("{name}: {} rows, {} usable", report.read, report.kept);
         if tokenizer.is_some() {
             line += &format!(
-                ", {cut} cut at {max_length} tokens, {dropped} dropped (prompt too long), {tokens} tokens"
+                ", {} cut at {max_length} tokens, {} dropped (prompt too long), {} tokens",
+                report.truncated, report.dropped_prompt_too_long, report.tokens
             );
         }
         console.say(&line)?;
-        found.push(json!({
-            "path": name, "rows": rows, "kept": kept, "truncated": cut, "dropped_prompt_too_long": dropped,
-            "tokens": tokenizer.is_some().then_some(tokens),
-        }));
+        for note in notes(&report, tokenizer.as_ref()) {
+            console::note(&format!("{name}: {note}"));
+        }
+        let mut value = report_json(&report);
+        value["path"] = json!(name);
+        if tokenizer.is_none() {
+            value["tokens"] = Value::Null;
+        }
+        found.push(value);
     }
     if bad > 0 {
         return Err(bad_input(format!("{bad} bad rows; mend or remove them")));

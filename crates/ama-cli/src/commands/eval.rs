@@ -3,20 +3,21 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ama_train::{Control, EvalTask, ScoreOptions, TaskResult, TrainError, evaluate, score};
-use anyhow::{Context as _, Result};
+use ama_data::SplitKind;
+use ama_train::{EvalTask, ScoreOptions, TaskResult, TrainError, evaluate};
+use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
-use super::arguments::LossArgs;
+use super::arguments::{LossArgs, ReadArgs};
 use crate::console::Console;
 use crate::corpus::{Rows, Source, verify};
 use crate::exit::bad_input;
 use crate::files;
 use crate::generation;
 use crate::policy::Policy;
-use crate::progress::Progress;
-use crate::stop;
+use crate::work::WorkFolder;
+use crate::{fail_point, scoring};
 
 /// Options of `ama eval`.
 #[derive(Debug, Args)]
@@ -39,6 +40,8 @@ pub(crate) struct Options {
     /// Results, JSON
     #[arg(long, value_name = "FILE.json")]
     out: PathBuf,
+    #[command(flatten)]
+    read: ReadArgs,
     #[command(flatten)]
     loss: LossArgs,
     /// Longest prompt plus completion in tokens; longer completions are cut at the end
@@ -69,6 +72,8 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
         }
         tasks.push((name, Path::new(file)));
     }
+    let work = WorkFolder::of_file(&options.out)?;
+    let read = options.read.options(SplitKind::Test)?;
     let policy = Policy::open(&options.model)?;
     let reference = Policy::open(&options.reference)?;
     if policy.tokenizer.fingerprint() != reference.tokenizer.fingerprint() {
@@ -78,37 +83,34 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
             options.reference.display()
         )));
     }
-    let folder = files::folder_of(&options.out);
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let temporary =
-        tempfile::tempdir_in(folder).with_context(|| format!("cannot write in {}", folder.display()))?;
-    let generate = generation::greedy(&policy.tokenizer, policy.model.config(), options.max_new_tokens);
+    let generate = generation::greedy(&policy, options.max_new_tokens);
     let decode = |ids: &[u32]| generation::decode(&policy.tokenizer, ids).map_err(TrainError::from);
     let mut results: BTreeMap<&str, TaskResult> = BTreeMap::new();
     for (name, file) in tasks {
         let source = Source {
             files: file,
+            read: &read,
             rows: Rows::Pairs,
             task: None,
             limit: options.limit,
             max_length: options.max_length,
         };
-        let pairs = source
-            .tokenise(&policy.tokenizer, &temporary.path().join(format!("{}.tokens", results.len())))?;
-        let mut progress = Progress::new(format!("evaluate {name}"));
-        let control = &mut Control::new(stop::flag(), &mut progress);
-        let by_reference = score(&reference.model, &pairs, ScoreOptions::default(), "reference", control)?;
+        let pairs = source.tokenise(&policy.tokenizer, &work.tokens(&format!("pairs-{}", results.len())))?;
         let questions = source.questions(&policy.tokenizer)?;
+        let score = |by: &Policy, who: &str| {
+            let label = format!("evaluate {name}: {who}");
+            let scored =
+                scoring::resumable(by, &pairs, options.max_length, ScoreOptions::default(), &label, &work)?;
+            Ok::<_, anyhow::Error>(scored.scores)
+        };
         let task = EvalTask {
             name: name.to_string(),
-            pairs,
-            reference: by_reference,
+            reference: score(&reference, "reference")?,
             specialist_loss_nats: None,
             questions,
         };
-        let result = evaluate(&policy.model, &task, &loss, &generate, &decode, &verify, control);
-        progress.finish()?;
-        let result = result?;
+        let scores = score(&policy, "model")?;
+        let result = evaluate(&policy.model, &scores, &task, &loss, &generate, &decode, &verify)?;
         let win = result.win_rate.map_or("-".to_string(), |rate| format!("{:.1}%", 100.0 * rate));
         console.say(&format!(
             "{name:<16} loss {:.4}  accuracy {:.1}%  margin {:.3}  win rate {win}  pairs {}",
@@ -121,5 +123,7 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
     }
     let value = json!({ "model": options.model, "reference": options.reference, "tasks": results });
     files::write_json(&options.out, &value)?;
+    fail_point::reach("output-whole");
+    work.done()?;
     console.finish(&value)
 }

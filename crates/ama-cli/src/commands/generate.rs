@@ -7,14 +7,17 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
-use crate::console::Console;
-use crate::generation::{decode, stop_ids};
+use crate::console::{self, Console};
+use crate::generation::decode;
 use crate::policy::Policy;
 
 /// Options of `ama generate`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  ama generate --model models/base --prompt 'Once upon a time'\n  \
-    ama generate --model models/base --prompt 'Dear diary,' --temperature 0.8 --top-p 0.95 --seed 3")]
+#[command(
+    after_help = "The answer ends at the tokenizer's end of sequence, and at eos_token_id of config.json and of \
+    generation_config.json.\n\nExamples:\n  ama generate --model models/base --prompt 'Once upon a time'\n  \
+    ama generate --model models/base --prompt 'Dear diary,' --temperature 0.8 --top-p 0.95 --seed 3"
+)]
 pub(crate) struct Options {
     /// Model folder
     #[arg(long, value_name = "DIR")]
@@ -49,9 +52,17 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
         temperature: options.temperature,
         top_p: options.top_p,
         seed: options.seed,
-        stop_ids: stop_ids(&policy.tokenizer, policy.model.config()),
+        stop_ids: policy.stop_ids.clone(),
     };
     let ids = generate(&policy.model, &[prompt], &how)?.pop().unwrap_or_default();
+    let (positions, limit) = (prompt_tokens + ids.len(), policy.model.config().max_position_embeddings);
+    if positions > limit {
+        console::note(&format!(
+            "{}: {positions} tokens of prompt and answer are beyond max_position_embeddings {limit} of config.json; \
+             the model was not made for that",
+            options.model.display()
+        ));
+    }
     let text = decode(&policy.tokenizer, &ids)?;
     console.say(&text)?;
     console.finish(&json!({

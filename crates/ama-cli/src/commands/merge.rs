@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use ama_merge::{Method, Notice, Recipe, Rescale, Setting, Vocabulary, WeightDtype, merge_with};
+use ama_merge::{Method, Notice, Parameter, Recipe, Rescale, Setting, Vocabulary, WeightDtype, merge_with};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -13,6 +13,7 @@ use serde_json::json;
 use super::arguments::Dtype;
 use crate::console::{self, Console};
 use crate::exit::bad_input;
+use crate::output::Output;
 use crate::progress::Progress;
 use crate::stop;
 
@@ -74,9 +75,9 @@ pub(crate) struct Options {
     /// Element type of the written weights [default: that of the base]
     #[arg(long, value_enum)]
     dtype: Option<Dtype>,
-    /// Seed of the masks (dare, della)
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    /// Seed of the masks (dare, della) [default: 0]
+    #[arg(long)]
+    seed: Option<u64>,
     /// Do not compare the tokenizers: equal numbers of rows are taken to mean equal tokens
     #[arg(long)]
     trust_vocabulary: bool,
@@ -122,11 +123,13 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
         Some(config) => Recipe::from_mergekit(config)?,
         None => (recipe(options)?, Vec::new()),
     };
-    recipe.seed = options.seed;
+    want_flags_in_use(options, recipe.method)?;
+    recipe.seed = options.seed.unwrap_or(0);
     recipe.dtype = options.dtype.map(WeightDtype::from).or(recipe.dtype);
     if options.trust_vocabulary {
         recipe.vocabulary = Vocabulary::Trust;
     }
+    let _claim = Output::claim(&options.out)?;
     let mut progress = Progress::new(format!("merge {}", recipe.method.name()));
     let report = merge_with(&recipe, &options.out, options.max_shard_bytes, |at| {
         progress.written(at.tensor, at.done_bytes, at.total_bytes);
@@ -153,6 +156,41 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
         "parameters": report.parameters, "bytes": report.bytes, "wall_s": wall_s,
         "notices": notices.iter().map(Notice::to_string).collect::<Vec<_>>(),
     }))
+}
+
+/// Refuses flags that the method has no use for: whoever gives one expects it to make a difference.
+fn want_flags_in_use(options: &Options, method: Method) -> Result<()> {
+    let flags = [
+        ("weight", !options.weight.is_empty(), Parameter::Weight),
+        ("density", !options.density.is_empty(), Parameter::Density),
+        ("epsilon", options.epsilon.is_some(), Parameter::Epsilon),
+        ("lambda", options.lambda.is_some(), Parameter::Lambda),
+        ("t", options.t.is_some(), Parameter::T),
+        ("normalize", options.normalize.is_some(), Parameter::Normalize),
+        ("rescale", options.rescale.is_some(), Parameter::Rescale),
+        ("seed", options.seed.is_some(), Parameter::Seed),
+    ];
+    for (flag, given, parameter) in flags {
+        if given && !method.uses(parameter) {
+            let others: Vec<&str> =
+                Method::ALL.into_iter().filter(|other| other.uses(parameter)).map(Method::name).collect();
+            return Err(bad_input(format!(
+                "--{flag} makes no difference to {}; leave it out, or use one of {}",
+                method.name(),
+                others.join(", ")
+            )));
+        }
+    }
+    if options.t.is_some() && !options.weight.is_empty() {
+        return Err(bad_input("--t and --weight both say where on the arc; give one of them"));
+    }
+    if options.epsilon.is_some() && options.density.iter().all(|density| *density == 0.0 || *density == 1.0) {
+        return Err(bad_input(
+            "--epsilon spreads the keep probabilities around --density, which keeps or drops everything here; give a \
+             density between 0 and 1",
+        ));
+    }
+    Ok(())
 }
 
 /// The recipe that the flags describe.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::console::Console;
 use crate::files;
 use crate::live::{PAGE, RELOAD_SECONDS};
+use crate::output::Output;
 
 /// Options of `ama report`.
 #[derive(Debug, Args)]
@@ -41,7 +42,10 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
     let is_own = options.out.as_deref().is_none_or(|out: &Path| out == own) && runs.len() == 1;
     let reload_seconds = is_own.then_some(RELOAD_SECONDS);
     let out = options.out.clone().unwrap_or(own);
-    files::write_whole(&out, page(&runs, PageOptions { reload_seconds })?.as_bytes())?;
+    let html = page(&runs, PageOptions { reload_seconds })?;
+    // The run itself writes it too, now and then.
+    let claim = Output::claim_file(&out)?;
+    files::write_whole(claim.path(), html.as_bytes())?;
     let mut said = Vec::new();
     for run in &runs {
         let verdict = Verdict::of(run);

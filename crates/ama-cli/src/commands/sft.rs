@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ama_data::PairTokenizer;
+use ama_data::{PairTokenizer, SplitKind};
 use ama_model::folder::params_fingerprint;
 use ama_model::{Init, Llama, LlamaConfig};
 use ama_train::Sft;
@@ -10,13 +10,17 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
-use super::arguments::{Dtype, OrderArg, TrainingArgs};
+use super::arguments::{Dtype, OrderArg, ReadArgs, TrainingArgs};
 use crate::console::Console;
-use crate::corpus::{Rows, Source, report_json};
-use crate::files;
-use crate::job::{Job, WorkFolder};
+use crate::corpus::{Rows, Source};
+use crate::generation::stop_ids;
+use crate::job::Job;
 use crate::key::Key;
+use crate::notes::report_json;
+use crate::output::Output;
 use crate::policy::{Policy, fits, want_folder};
+use crate::work::WorkFolder;
+use crate::{fail_point, files};
 
 /// Options of `ama sft`.
 #[derive(Debug, Args)]
@@ -35,6 +39,8 @@ pub(crate) struct Options {
     /// Rows with `prompt` and `completion`: a file, a folder or a quoted glob
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
+    #[command(flatten)]
+    read: ReadArgs,
     /// Model folder to write; it must not exist
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -77,27 +83,31 @@ pub(crate) struct Options {
 /// # Errors
 /// Bad input, an interruption, or a run that failed.
 pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
+    let read = options.read.options(SplitKind::Train)?;
     let training = options.training.settings(options.batch, options.lr)?;
-    let work = WorkFolder::beside(&options.out, options.resume)?;
+    let work = WorkFolder::of_model(&options.out, options.resume)?;
+    let _logs = Output::claim_logs([&options.metrics, &options.summary])?;
     let mut policy = if options.from_scratch {
         want_folder(&options.model)?;
         let tokenizer = PairTokenizer::from_folder(&options.model)?;
         let config = LlamaConfig::from_json(&options.model.join("config.json"))?;
         fits(&tokenizer, &config, &options.model)?;
+        let stop_ids = stop_ids(&tokenizer, &options.model)?;
         let model = Llama::random(&config, options.seed, Init::Scaled)?;
         let fingerprint = params_fingerprint(&config, model.params());
-        Policy { model, tokenizer, folder: options.model.clone(), fingerprint }
+        Policy { model, tokenizer, folder: options.model.clone(), fingerprint, stop_ids }
     } else {
         Policy::open(&options.model)?
     };
     let source = Source {
         files: &options.data,
+        read: &read,
         rows: Rows::Completions,
         task: None,
         limit: options.limit,
         max_length: options.max_length,
     };
-    let store = source.tokenise(&policy.tokenizer, &work.join("rows.tokens"))?;
+    let store = source.tokenise(&policy.tokenizer, &work.tokens("rows"))?;
     let train_options = training.options(store.len());
     let identity = Key::of("sft")
         .bytes("model", &policy.fingerprint)
@@ -109,7 +119,7 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
     let mut objective = Sft::new(store.clone(), options.batch, options.seed, options.order.into())?;
     let job = Job {
         label: "sft".into(),
-        checkpoints: work.join("checkpoints"),
+        checkpoints: work.checkpoints(),
         metrics: options.metrics.clone(),
         identity,
         every_steps: training.checkpoint_every,
@@ -117,10 +127,12 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
         report: None,
     };
     let summary = job.train(&mut policy.model, &mut objective)?;
-    policy.save(&options.out, options.dtype.into())?;
+    // First: who finds the model finds the summary.
     if let Some(path) = &options.summary {
         files::write_json(path, &summary)?;
     }
+    policy.save(&options.out, options.dtype.into())?;
+    fail_point::reach("output-whole");
     work.done()?;
     let last = summary.losses.last().copied();
     console.say(&format!(

@@ -2,23 +2,25 @@
 
 use std::path::PathBuf;
 
+use ama_data::SplitKind;
 use ama_mix::{ExcessMode, GradientClip, MixerSpec};
-use ama_specialist_cache::{ScoreKey, ScoreStore};
-use ama_train::{Control, Preference, PreferenceOptions, ScoreOptions, Stage, TrainTask, score_cached};
+use ama_train::{Preference, PreferenceOptions, ScoreOptions, Stage, TrainTask};
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
-use super::arguments::{Dtype, LossArgs, OrderArg, TrainingArgs};
+use super::arguments::{Dtype, LossArgs, OrderArg, ReadArgs, TrainingArgs};
 use crate::console::Console;
-use crate::corpus::{Rows, Source, report_json};
+use crate::corpus::{Rows, Source};
 use crate::exit::bad_input;
 use crate::files;
-use crate::job::{Job, WorkFolder};
+use crate::job::Job;
 use crate::key::Key;
+use crate::notes::report_json;
+use crate::output::Output;
 use crate::policy::Policy;
-use crate::progress::Progress;
-use crate::stop;
+use crate::work::WorkFolder;
+use crate::{fail_point, scoring};
 
 /// Options of `ama specialist`.
 #[derive(Debug, Args)]
@@ -33,6 +35,8 @@ pub(crate) struct Options {
     /// Preference pairs: a file, a folder or a quoted glob
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
+    #[command(flatten)]
+    read: ReadArgs,
     /// Model folder to write; it must not exist
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -77,32 +81,26 @@ pub(crate) struct Options {
 /// # Errors
 /// Bad input, an interruption, or a run that failed.
 pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
+    let read = options.read.options(SplitKind::Train)?;
     let training = options.training.settings(options.batch_pairs, options.lr)?;
     let loss_settings = options.loss.settings()?;
     let loss = loss_settings.build().map_err(|error| bad_input(error.to_string()))?;
-    let work = WorkFolder::beside(&options.out, options.resume)?;
+    let work = WorkFolder::of_model(&options.out, options.resume)?;
+    let _logs = Output::claim_logs([&options.metrics, &options.summary])?;
     let mut policy = Policy::open(&options.model)?;
     let source = Source {
         files: &options.data,
+        read: &read,
         rows: Rows::Pairs,
         task: None,
         limit: options.limit,
         max_length: options.max_length,
     };
-    let pairs = source.tokenise(&policy.tokenizer, &work.join("pairs.tokens"))?;
+    let pairs = source.tokenise(&policy.tokenizer, &work.tokens("pairs"))?;
 
-    let key = ScoreKey {
-        model: policy.fingerprint,
-        tokenizer: policy.tokenizer.fingerprint(),
-        max_length: u32::try_from(options.max_length).ok(),
-    };
-    let cache = ScoreStore::open(work.join("scores"))?;
-    let mut progress = Progress::new("reference");
-    let scoring = ScoreOptions { micro_batch_tokens: training.passes.micro_batch_tokens };
-    let control = &mut Control::new(stop::flag(), &mut progress);
-    let reference = score_cached(&policy.model, &pairs, &key, &cache, scoring, "reference", control);
-    progress.finish()?;
-    let reference = reference?;
+    let passes = ScoreOptions { micro_batch_tokens: training.passes.micro_batch_tokens };
+    let reference =
+        scoring::resumable(&policy, &pairs, options.max_length, passes, "reference", &work)?.scores;
 
     let train_options = training.options(pairs.len());
     let identity = Key::of("specialist")
@@ -127,7 +125,7 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
     let mut objective = Preference::new(vec![task], mixer, preference)?;
     let job = Job {
         label: "specialist".into(),
-        checkpoints: work.join("checkpoints"),
+        checkpoints: work.checkpoints(),
         metrics: options.metrics.clone(),
         identity,
         every_steps: training.checkpoint_every,
@@ -135,10 +133,12 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
         report: None,
     };
     let summary = job.train(&mut policy.model, &mut objective)?;
-    policy.save(&options.out, options.dtype.into())?;
+    // First: who finds the model finds the summary.
     if let Some(path) = &options.summary {
         files::write_json(path, &summary)?;
     }
+    policy.save(&options.out, options.dtype.into())?;
+    fail_point::reach("output-whole");
     work.done()?;
     let last = summary.losses.last().copied();
     console.say(&format!(

@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::console::Console;
 use crate::exit::bad_input;
 use crate::files;
+use crate::output::Output;
 
 /// Options of `ama suite`.
 #[derive(Debug, Args)]
@@ -72,6 +73,7 @@ enum SizesArg {
 /// The folder is taken or cannot be written.
 pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
     let Action::Generate(options) = &options.action;
+    let _claim = Output::claim(&options.out)?;
     files::want_free(&options.out)?;
     let named = match options.sizes {
         SizesArg::A => Sizes::A,

@@ -37,6 +37,16 @@ pub(crate) enum ConfigError {
         /// What is wrong with the data.
         source: Box<ama_data::DataError>,
     },
+    /// Columns that cannot be told apart.
+    #[error("{}: `{key}`: {source}", path.display())]
+    Columns {
+        /// The configuration file.
+        path: PathBuf,
+        /// Dotted path of the key.
+        key: String,
+        /// What is wrong with them.
+        source: Box<ama_data::DataError>,
+    },
     /// A key nobody knows.
     #[error("{}: unknown key `{key}`{suggestion}; {known}", path.display())]
     UnknownKey {

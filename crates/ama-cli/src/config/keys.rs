@@ -42,6 +42,8 @@ pub(crate) const KEYS: &[Key] = keys! {
     "base" {
         "config", "folder", "required", "config.json and tokenizer.json of the model to make; weights start random";
         "data", "file, folder or glob", "required", "Parquet or JSONL with `prompt` and `completion`";
+        "columns", "table of name = column", "data.columns", "which column is what, over those of [data] key by key";
+        "split", "a split's name", "the training split", "which split of the folder that `data` names";
         "limit", "rows >= 1", "all", "use only the first so many rows";
         "init", "scaled, hf", "scaled", "random weights: scaled to the widths (small models), or initializer_range as transformers does";
         "steps", "steps >= 1", "none", "length of the run (give one of steps, tokens, epochs)";
@@ -66,6 +68,7 @@ pub(crate) const KEYS: &[Key] = keys! {
         "sft_weight", ">= 0", "0", "weight of the chosen completion's mean NLL (TRL's rpo_alpha)";
     }
     "data" {
+        "columns", "table of name = column", "none", "which column is what where it has another name, for all files: `columns = { prompt = \"question\" }`; `prompt = \"\"`: the shared beginning of chosen and rejected";
         "max_length", "tokens >= 2", "1024", "prompt plus completion; longer completions are cut at the end (TRL's default)";
         "micro_batch_tokens", "tokens >= 1", "4096", "most packed tokens in one forward and backward pass; bounds memory";
         "checkpoint_activations", "true, false", "false", "run each layer again in the backward pass: less memory, about a quarter more time, the same bits";
@@ -107,9 +110,12 @@ pub(crate) const KEYS: &[Key] = keys! {
         "gradient_clip", "pair, weights-only", "pair", "pair: a pair at or below its specialist gives no gradient; weights-only: only the mixer sees the clipping";
     }
     "pool" {
-        "train", "file, folder or glob", "required", "training pairs with a text column `task` (`ama data cluster` proposes one)";
+        "train", "file, folder or glob", "required", "training pairs with a column `task` of text or integers (`ama data cluster` proposes one)";
         "valid", "file, folder or glob", "none", "validation pairs, with the same column";
         "test", "file, folder or glob", "none", "test pairs, with the same column";
+        "columns", "table of name = column", "data.columns", "which column is what, over those of [data] key by key";
+        "split", "a split's name", "the training split", "which split of the folder that `train` names";
+        "eval_split", "a split's name", "the test or validation split", "which split of the folder that `test` or `valid` names (as eval.split says)";
         "limit", "pairs >= 1", "all", "use only the first so many training pairs of each task";
         "eval_limit", "pairs >= 1", "all", "use only the first so many validation and test pairs of each task";
     }
@@ -119,6 +125,9 @@ pub(crate) const KEYS: &[Key] = keys! {
         "select", "text", "none", "use only rows whose column `task` says this (what [pool] writes for each task)";
         "valid", "file, folder or glob", "none", "validation pairs";
         "test", "file, folder or glob", "none", "test pairs; columns `verifier` and `gold` (suite tasks) give the win rate";
+        "columns", "table of name = column", "data.columns", "which column is what, over those of [data] key by key";
+        "split", "a split's name", "the training split", "which split of the folder that `train` names";
+        "eval_split", "a split's name", "the test or validation split", "which split of the folder that `test` or `valid` names (as eval.split says)";
         "limit", "pairs >= 1", "all", "use only the first so many training pairs";
         "eval_limit", "pairs >= 1", "all", "use only the first so many validation and test pairs";
         "specialist", "table", "none", "any key of [specialist], for this task only";

@@ -8,6 +8,7 @@ mod error;
 mod keys;
 mod methods;
 mod raw;
+mod reading;
 mod sets;
 mod settings;
 mod validate;
@@ -26,7 +27,8 @@ pub(crate) use settings::{
 
 pub(crate) use validate::{NAME, is_name};
 
-use raw::{RawConfig, RawEval, RawPool, RawTask};
+use ama_data::SplitKind;
+use raw::{RawConfig, RawData, RawEval, RawPool, RawTask};
 
 /// Reads, overrides, types and validates a configuration.
 ///
@@ -40,15 +42,16 @@ pub(crate) fn load(path: &Path, sets: &[String]) -> Result<Config, ConfigError> 
 /// Turns the table into typed sections.
 fn type_table(path: &Path, mut table: Table) -> Result<RawConfig, ConfigError> {
     let eval: RawEval = optional(path, &mut table, "eval")?.unwrap_or_default();
+    let data: RawData = optional(path, &mut table, "data")?.unwrap_or_default();
     let config = RawConfig {
         seed: optional(path, &mut table, "seed")?.unwrap_or(0),
         model: optional(path, &mut table, "model")?,
         base: optional(path, &mut table, "base")?,
         loss: optional(path, &mut table, "loss")?.unwrap_or_default(),
-        data: optional(path, &mut table, "data")?.unwrap_or_default(),
         specialist: optional(path, &mut table, "specialist")?.unwrap_or_default(),
         generalist: optional(path, &mut table, "generalist")?.unwrap_or_default(),
-        task: tasks(path, &mut table, &eval.split)?,
+        task: tasks(path, &mut table, &eval.split, &data)?,
+        data,
         eval,
         method: list(path, &mut table, "method")?,
     };
@@ -61,7 +64,7 @@ fn type_table(path: &Path, mut table: Table) -> Result<RawConfig, ConfigError> {
 }
 
 /// The tasks of `[[task]]`, then those of `[pool]` in the order in which the training file names them.
-fn tasks(path: &Path, table: &mut Table, split: &str) -> Result<Vec<RawTask>, ConfigError> {
+fn tasks(path: &Path, table: &mut Table, split: &str, data: &RawData) -> Result<Vec<RawTask>, ConfigError> {
     let mut tasks: Vec<RawTask> = list(path, table, "task")?;
     if let Some(pool) = optional::<RawPool>(path, table, "pool")? {
         if (split == "test" && pool.test.is_none()) || (split == "valid" && pool.valid.is_none()) {
@@ -71,7 +74,9 @@ fn tasks(path: &Path, table: &mut Table, split: &str) -> Result<Vec<RawTask>, Co
                 remedy: validate::NEEDS_SPLIT.into(),
             });
         }
-        let names = ama_data::task_names(&pool.train)
+        let split = pool.split.as_deref();
+        let read = reading::options(path, "pool", &pool.columns, &data.columns, split, SplitKind::Train)?;
+        let names = ama_data::task_names(&pool.train, &read)
             .map_err(|source| ConfigError::Pool { path: path.to_path_buf(), source: Box::new(source) })?;
         tasks.extend(names.into_iter().map(|name| RawTask {
             select: Some(name.clone()),
@@ -79,6 +84,9 @@ fn tasks(path: &Path, table: &mut Table, split: &str) -> Result<Vec<RawTask>, Co
             train: pool.train.clone(),
             valid: pool.valid.clone(),
             test: pool.test.clone(),
+            columns: pool.columns.clone(),
+            split: pool.split.clone(),
+            eval_split: pool.eval_split.clone(),
             limit: pool.limit,
             eval_limit: pool.eval_limit,
             specialist: None,

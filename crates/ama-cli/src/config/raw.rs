@@ -20,6 +20,10 @@ pub(crate) struct RawModel {
 pub(crate) struct RawBase {
     pub(crate) config: String,
     pub(crate) data: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub(crate) columns: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) split: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) limit: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -108,6 +112,8 @@ impl Default for RawLoss {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawData {
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) columns: BTreeMap<String, String>,
     pub(crate) max_length: u64,
     pub(crate) micro_batch_tokens: u64,
     pub(crate) checkpoint_activations: bool,
@@ -115,7 +121,12 @@ pub(crate) struct RawData {
 
 impl Default for RawData {
     fn default() -> Self {
-        Self { max_length: 1024, micro_batch_tokens: 4096, checkpoint_activations: false }
+        Self {
+            columns: BTreeMap::new(),
+            max_length: 1024,
+            micro_batch_tokens: 4096,
+            checkpoint_activations: false,
+        }
     }
 }
 
@@ -246,6 +257,12 @@ pub(crate) struct RawTask {
     pub(crate) valid: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) test: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub(crate) columns: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) split: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) eval_split: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) limit: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -318,6 +335,10 @@ pub(crate) struct RawPool {
     pub(crate) train: String,
     pub(crate) valid: Option<String>,
     pub(crate) test: Option<String>,
+    #[serde(default)]
+    pub(crate) columns: BTreeMap<String, String>,
+    pub(crate) split: Option<String>,
+    pub(crate) eval_split: Option<String>,
     pub(crate) limit: Option<u64>,
     pub(crate) eval_limit: Option<u64>,
 }

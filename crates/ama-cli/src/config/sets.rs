@@ -6,6 +6,7 @@ use toml::{Table, Value};
 
 use super::error::ConfigError;
 use super::keys::PATHS;
+use crate::files::folder_of;
 
 /// How deep `extends` may go.
 const MAX_EXTENDS: usize = 8;
@@ -19,13 +20,23 @@ pub(crate) fn load_table(path: &Path, sets: &[String]) -> Result<Table, ConfigEr
     Ok(table)
 }
 
+/// The parser's complaint in one line, without the picture of the place that its own display draws.
+fn complaint(text: &str, error: &toml::de::Error) -> String {
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
+        return error.message().to_owned();
+    };
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    format!("line {line}, column {column}: {}", error.message())
+}
+
 /// One file merged over the one it extends.
 fn read(path: &Path, depth: usize) -> Result<Table, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
     let syntax = |message: String| ConfigError::Syntax { path: path.to_path_buf(), message };
-    let mut table: Table = text.parse().map_err(|error: toml::de::Error| syntax(error.to_string()))?;
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut table: Table = text.parse().map_err(|error: toml::de::Error| syntax(complaint(&text, &error)))?;
+    let folder = folder_of(path);
     anchor(&mut table, &std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf()));
     match table.remove("extends") {
         None => Ok(table),

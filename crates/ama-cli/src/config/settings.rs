@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use ama_data::ReadOptions;
 use ama_mix::{ExcessMode, GradientClip, MixerSpec};
 
 /// Length of a training run.
@@ -134,6 +135,7 @@ pub(crate) struct BaseSettings {
     pub(crate) config: PathBuf,
     /// Prompts and completions.
     pub(crate) data: PathBuf,
+    pub(crate) read: ReadOptions,
     pub(crate) limit: Option<usize>,
     pub(crate) init: InitKind,
     pub(crate) training: Training,
@@ -144,10 +146,12 @@ pub(crate) struct BaseSettings {
 pub(crate) struct TaskSettings {
     pub(crate) name: String,
     pub(crate) train: PathBuf,
+    pub(crate) read: ReadOptions,
     /// Only rows whose column `task` says this.
     pub(crate) select: Option<String>,
     /// The evaluation split that the table is made of.
     pub(crate) eval: PathBuf,
+    pub(crate) eval_read: ReadOptions,
     pub(crate) limit: Option<usize>,
     pub(crate) eval_limit: Option<usize>,
     pub(crate) specialist: Training,

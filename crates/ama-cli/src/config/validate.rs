@@ -1,13 +1,15 @@
 //! Ranges, names and paths: from what is written to what is meant.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use ama_data::{ReadOptions, SplitKind};
 use ama_mix::MixerKind;
 use clap::ValueEnum as _;
 
 use super::error::ConfigError;
 use super::raw::{RawBase, RawConfig, RawSpecialist, RawTask};
+use super::reading;
 use super::settings::{
     BaseSettings, Config, Decay, InitKind, Length, LossKind, LossSettings, Passes, Start, TaskSettings,
     Training, Warmup,
@@ -47,6 +49,7 @@ pub(crate) fn validate(file: &Path, mut raw: RawConfig) -> Result<Config> {
             "at least 2 (a prompt and a completion token)",
         ));
     }
+    reading::options(file, "data", &raw.data.columns, &BTreeMap::new(), None, SplitKind::Train)?;
     let start = check.start(&mut raw, passes)?;
     let split = match raw.eval.split.as_str() {
         "test" => "test",
@@ -64,11 +67,8 @@ pub(crate) fn validate(file: &Path, mut raw: RawConfig) -> Result<Config> {
 
     raw.specialist = specialist_defaults(&raw.specialist);
     check.training_of_specialist("specialist", &raw.specialist, passes)?;
-    let tasks = raw
-        .task
-        .iter()
-        .map(|task| check.task(task, &raw.specialist, split, passes))
-        .collect::<Result<Vec<_>>>()?;
+    let tasks =
+        raw.task.iter().map(|task| check.task(task, &raw, split, passes)).collect::<Result<Vec<_>>>()?;
 
     let g = &mut raw.generalist;
     if g.steps.is_none() && g.tokens.is_none() && g.epochs.is_none() {
@@ -269,12 +269,19 @@ impl Check<'_> {
                 if base.warmup_steps.is_none() && base.warmup_ratio.is_none() {
                     base.warmup_steps = Some(30);
                 }
-                Ok(Start::Sft(Box::new(self.base(base, passes)?)))
+                Ok(Start::Sft(Box::new(self.base(base, &raw.data.columns, passes)?)))
             }
         }
     }
 
-    fn base(&self, base: &RawBase, passes: Passes) -> Result<BaseSettings> {
+    fn base(
+        &self,
+        base: &RawBase,
+        columns: &BTreeMap<String, String>,
+        passes: Passes,
+    ) -> Result<BaseSettings> {
+        let split = base.split.as_deref();
+        let read = reading::options(self.file, "base", &base.columns, columns, split, SplitKind::Train)?;
         let training = self.training(&Parts {
             section: "base",
             batch_key: "batch",
@@ -294,6 +301,7 @@ impl Check<'_> {
         Ok(BaseSettings {
             config: self.path("base.config", &base.config, "put config.json and tokenizer.json there")?,
             data: self.path("base.data", &base.data, "put a Parquet or JSONL file there")?,
+            read,
             limit: self.limit("base.limit", base.limit)?,
             init: InitKind::from_str(&base.init, false)
                 .map_err(|_| self.value("base.init", &base.init, "scaled or hf"))?,
@@ -319,13 +327,7 @@ impl Check<'_> {
         })
     }
 
-    fn task(
-        &self,
-        task: &RawTask,
-        shared: &RawSpecialist,
-        split: &str,
-        passes: Passes,
-    ) -> Result<TaskSettings> {
+    fn task(&self, task: &RawTask, raw: &RawConfig, split: &str, passes: Passes) -> Result<TaskSettings> {
         let key = |name: &str| format!("task.{}.{name}", task.name);
         let files = "put a Parquet, JSONL or Arrow file (or a folder of them) there";
         for (name, given) in [("valid", &task.valid), ("test", &task.test)] {
@@ -335,12 +337,19 @@ impl Check<'_> {
         }
         let eval = if split == "test" { &task.test } else { &task.valid };
         let eval = eval.as_ref().ok_or_else(|| self.missing(&key(split), NEEDS_SPLIT))?;
-        let own = task.specialist.clone().unwrap_or_default().over(shared);
+        let own = task.specialist.clone().unwrap_or_default().over(&raw.specialist);
+        let read = |given: &Option<String>, kind| -> Result<ReadOptions> {
+            let section = format!("task.{}", task.name);
+            reading::options(self.file, &section, &task.columns, &raw.data.columns, given.as_deref(), kind)
+        };
+        let eval_kind = if split == "test" { SplitKind::Test } else { SplitKind::Validation };
         Ok(TaskSettings {
             name: task.name.clone(),
             train: self.path(&key("train"), &task.train, files)?,
+            read: read(&task.split, SplitKind::Train)?,
             select: task.select.clone(),
             eval: PathBuf::from(eval),
+            eval_read: read(&task.eval_split, eval_kind)?,
             limit: self.limit(&key("limit"), task.limit)?,
             eval_limit: self.limit(&key("eval_limit"), task.eval_limit)?,
             specialist: self.training_of_specialist(&key("specialist"), &own, passes)?,

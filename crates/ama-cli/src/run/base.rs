@@ -17,7 +17,7 @@ use crate::exit::bad_input;
 use crate::files;
 use crate::job::Job;
 use crate::key::{Key, derive_seed, hex};
-use crate::policy::{Policy, fits, want_folder};
+use crate::policy::{Policy, fits, want_folder, want_model};
 
 /// A model on disk, loaded when it is first needed.
 #[derive(Debug)]
@@ -107,6 +107,17 @@ pub(crate) fn tokenizer_folder(start: &Start) -> &Path {
     }
 }
 
+/// Refuses a start that is no model, or none to be made, before any work is done.
+///
+/// # Errors
+/// What the folder lacks, or is instead.
+pub(crate) fn check_start(start: &Start) -> Result<()> {
+    match start {
+        Start::Folder(folder) => want_model(folder),
+        Start::Sft(base) => want_folder(&base.config),
+    }
+}
+
 /// The base model: given, or trained here.
 ///
 /// # Errors
@@ -114,7 +125,6 @@ pub(crate) fn tokenizer_folder(start: &Start) -> &Path {
 pub(crate) fn base(context: &Context<'_>, tokenizer: &PairTokenizer) -> Result<Saved> {
     match &context.config.start {
         Start::Folder(folder) => {
-            want_folder(folder)?;
             let fingerprint = folder::fingerprint(folder)?;
             Ok(Saved::new(folder.clone(), hex(&fingerprint)))
         }

@@ -2,16 +2,17 @@
 
 use std::path::Path;
 
-use ama_data::{PairTokenizer, TokenStore};
+use ama_data::{Columns, DataFiles, PairTokenizer, TokenStore};
 use ama_train::Question;
 use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::Context;
 use crate::config::{BaseSettings, TaskSettings};
-use crate::corpus::{Rows, Source, StoredQuestion, report_json};
+use crate::corpus::{Rows, Source, StoredQuestion};
 use crate::files;
 use crate::key::Key;
+use crate::notes::report_json;
 
 /// One task's tokenised data.
 #[derive(Debug)]
@@ -32,9 +33,16 @@ pub(crate) fn tasks(context: &Context<'_>, tokenizer: &PairTokenizer) -> Result<
 
 fn prepare(context: &Context<'_>, tokenizer: &PairTokenizer, task: &TaskSettings) -> Result<TaskData> {
     let max_length = context.config.max_length;
-    let of =
-        |files, limit| Source { files, rows: Rows::Pairs, task: task.select.as_deref(), limit, max_length };
-    let (train, eval) = (of(&task.train, task.limit), of(&task.eval, task.eval_limit));
+    let of = |files, read, limit| Source {
+        files,
+        read,
+        rows: Rows::Pairs,
+        task: task.select.as_deref(),
+        limit,
+        max_length,
+    };
+    let train = of(&task.train, &task.read, task.limit);
+    let eval = of(&task.eval, &task.eval_read, task.eval_limit);
     let mut key =
         Key::of("data").bytes("tokenizer", &tokenizer.fingerprint()).field("max_length", &max_length);
     for source in [&train, &eval] {
@@ -70,6 +78,7 @@ pub(crate) fn corpus(
 ) -> Result<TokenStore> {
     let source = Source {
         files: &base.data,
+        read: &base.read,
         rows: Rows::Completions,
         task: None,
         limit: base.limit,
@@ -88,10 +97,18 @@ pub(crate) fn corpus(
     Ok(TokenStore::open(&context.root().join(name).join("rows.tokens"))?)
 }
 
+/// Raised when the same files give other rows.
+const READER: u32 = 2;
+
 /// The content of the files, not their names: a moved data set is the same data set.
-fn with_files(mut key: Key, source: &Source<'_>) -> Result<Key> {
-    for path in source.open()?.files() {
+fn with_files(key: Key, source: &Source<'_>) -> Result<Key> {
+    let mut key = key.field("reader", &READER);
+    let name = source.files.to_string_lossy();
+    for path in &DataFiles::find(&name, &source.read.split)?.files {
         key = key.bytes("file", &files::hash_file(path as &Path)?);
+    }
+    if source.read.columns != Columns::default() {
+        key = key.field("columns", &source.read.columns);
     }
     if let Some(task) = source.task {
         key = key.bytes("task", task.as_bytes());

@@ -2,18 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use ama_train::{Control, EvalTask, TaskResult, TrainError, evaluate};
+use ama_train::{EvalTask, TaskResult, TrainError, evaluate};
 use anyhow::Result;
 
 use super::Context;
 use super::base::Saved;
 use super::data::TaskData;
-use super::scores::TaskScores;
+use super::scores::{Scores, TaskScores};
 use crate::corpus::verify;
 use crate::generation;
 use crate::key::Key;
-use crate::progress::Progress;
-use crate::stop;
 
 /// Results by task.
 pub(crate) type Results = BTreeMap<String, TaskResult>;
@@ -34,7 +32,9 @@ pub(crate) fn evaluation(
         .bytes("model", model.fingerprint.as_bytes())
         .bytes("reference", reference.fingerprint.as_bytes())
         .field("loss", &config.loss)
-        .field("max_new_tokens", &config.max_new_tokens);
+        .field("max_new_tokens", &config.max_new_tokens)
+        // The model's fingerprint is that of its weights: where answers stop is another matter.
+        .field("stop tokens", &generation::configured_stop_ids(&model.folder)?);
     for (task, _, specialist) in tasks {
         key = key
             .bytes("task", task.name.as_bytes())
@@ -44,22 +44,22 @@ pub(crate) fn evaluation(
     }
     context.stage(format!("evaluation/{name}"), key.hex()).run(|_| {
         let policy = model.load()?;
-        let generate = generation::greedy(&policy.tokenizer, policy.model.config(), config.max_new_tokens);
+        let generate = generation::greedy(&policy, config.max_new_tokens);
+        let cache = Scores::open(context, policy.tokenizer.fingerprint())?;
         let decode = |ids: &[u32]| generation::decode(&policy.tokenizer, ids).map_err(TrainError::from);
         let mut results = Results::new();
         for (task, scores, _) in tasks {
             let eval = EvalTask {
                 name: task.name.clone(),
-                pairs: task.eval.clone(),
                 reference: scores.reference.eval.clone(),
                 specialist_loss_nats: scores.specialist.as_ref().map(|losses| losses.eval.clone()),
                 questions: task.questions.clone(),
             };
-            let mut progress = Progress::new(format!("evaluate {name} {}", task.name));
-            let control = &mut Control::new(stop::flag(), &mut progress);
-            let result = evaluate(&policy.model, &eval, &context.loss, &generate, &decode, &verify, control);
-            progress.finish()?;
-            results.insert(task.name.clone(), result?);
+            let label = format!("evaluate {name} {}", task.name);
+            let by_model = cache.score_with(model, &policy, &task.eval, &label)?;
+            let result =
+                evaluate(&policy.model, &by_model, &eval, &context.loss, &generate, &decode, &verify)?;
+            results.insert(task.name.clone(), result);
         }
         Ok(results)
     })

@@ -1,26 +1,27 @@
 //! The run folder: ours, and ours alone while we work in it.
 
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use crate::exit::bad_input;
-use crate::files;
+use crate::live::PAGE;
+use crate::lock::Lock;
+use crate::{files, output};
 
 /// What `run.json` says about itself.
 const FORMAT: &str = "ama-run 1";
 
-/// How long to wait for the lock.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Locked as long as a process works in the folder; `ama-report` looks at it.
+const LOCK: &str = ".lock";
 
 /// A locked run folder. The lock goes with the process, however it ends.
 #[derive(Debug)]
 pub(crate) struct RunFolder {
     root: PathBuf,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl RunFolder {
@@ -41,22 +42,28 @@ impl RunFolder {
                 root.display()
             )));
         }
+        output::want_unclaimed(root)?;
         fs::create_dir_all(root).with_context(|| format!("cannot create {}", root.display()))?;
-        let path = root.join(".lock");
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .with_context(|| format!("cannot open {}", path.display()))?;
-        wait_for(&lock, root, &path)?;
+        let lock = Lock::take(&root.join(LOCK), root)?;
         let root = fs::canonicalize(root).with_context(|| format!("cannot open {}", root.display()))?;
-        Ok(Self { root, _lock: lock })
+        let folder = Self { root, _lock: lock };
+        folder.remove_unfinished()?;
+        Ok(folder)
     }
 
     /// The folder, absolute.
     pub(crate) fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Removes what killed processes were writing in the folder itself and beside the loss tables; stages and the cache see
+    /// to their own. The page has writers without our lock.
+    fn remove_unfinished(&self) -> Result<()> {
+        files::remove_entries(&self.root, |name| {
+            is_unfinished(name) && !name.starts_with(&format!(".{PAGE}."))
+        })?;
+        let losses = self.root.join("losses");
+        if losses.is_dir() { files::remove_entries(&losses, is_unfinished) } else { Ok(()) }
     }
 
     /// Writes `run.json` (which marks the folder as ours) and the resolved configuration.
@@ -70,28 +77,6 @@ impl RunFolder {
         }
         files::write_json(&self.root.join("run.json"), &run)?;
         files::write_whole(&self.root.join("config.resolved.toml"), resolved.as_bytes())
-    }
-}
-
-/// Locks, waiting a little for a process that is just ending (one that was killed a moment ago, say).
-fn wait_for(lock: &File, root: &Path, path: &Path) -> Result<()> {
-    let started = Instant::now();
-    loop {
-        match lock.try_lock() {
-            Ok(()) => return Ok(()),
-            Err(TryLockError::WouldBlock) if started.elapsed() < PATIENCE => {
-                std::thread::sleep(PATIENCE / 20)
-            }
-            Err(TryLockError::WouldBlock) => {
-                return Err(bad_input(format!(
-                    "another `ama` is working in {}; wait for it or choose another --out",
-                    root.display()
-                )));
-            }
-            Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
-            }
-        }
     }
 }
 
@@ -109,11 +94,16 @@ fn is_ours(root: &Path) -> Result<bool> {
     for entry in entries {
         let name = entry.with_context(|| format!("cannot list {}", root.display()))?.file_name();
         let name = name.to_string_lossy();
-        if name != ".lock" && !(name.starts_with(".ama-") && name.ends_with(".tmp")) {
+        if name != LOCK && !is_unfinished(&name) {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+/// Whether a file has a temporary name of ours.
+fn is_unfinished(name: &str) -> bool {
+    name.starts_with('.') && name.contains(".ama-") && name.ends_with(".tmp")
 }
 
 #[cfg(test)]
@@ -133,6 +123,10 @@ mod tests {
         let second = RunFolder::open(&run).unwrap_err().to_string();
         assert!(second.contains("another `ama`"), "{second}");
         drop(open);
-        RunFolder::open(&run).unwrap();
+        fs::write(run.join(".run.json.ama-Xy12Zw.tmp"), "half").unwrap();
+        drop(RunFolder::open(&run).unwrap());
+        let mut names: Vec<_> = fs::read_dir(&run).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["config.resolved.toml", "run.json"], "neither the lock nor a leftover stays");
     }
 }

@@ -36,7 +36,6 @@ use crate::config::{Config, MethodSettings};
 use crate::console::Console;
 use crate::exit::bad_input;
 use crate::live::LiveReport;
-use crate::policy::want_folder;
 use base::{Saved, Trained};
 use data::TaskData;
 use folder::RunFolder;
@@ -229,9 +228,8 @@ fn open<'a>(config: &'a Config, options: RunOptions<'_>) -> Result<Context<'a>> 
 /// Data, base model, reference scores and, if a method needs them, specialists with their losses.
 fn prepare(context: &Context<'_>, methods: &[MethodSettings]) -> Result<Prepared> {
     let config = context.config;
-    let tokenizer_folder = base::tokenizer_folder(&config.start);
-    want_folder(tokenizer_folder)?;
-    let tokenizer = PairTokenizer::from_folder(tokenizer_folder)?;
+    base::check_start(&config.start)?;
+    let tokenizer = PairTokenizer::from_folder(base::tokenizer_folder(&config.start))?;
     context.folder.describe(&config.resolved, about::run_json(config))?;
     let tasks = data::tasks(context, &tokenizer)?;
     let base = base::base(context, &tokenizer)?;

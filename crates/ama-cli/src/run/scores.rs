@@ -15,6 +15,7 @@ use super::Context;
 use super::base::Saved;
 use super::data::TaskData;
 use crate::exit::bad_input;
+use crate::policy::Policy;
 use crate::progress::Progress;
 use crate::{console, stop};
 
@@ -96,15 +97,29 @@ impl<'a> Scores<'a> {
         if let Some(scores) = ids.iter().map(|id| table.get(id).copied()).collect() {
             return Ok(scores);
         }
-        let mut progress = Progress::new(label);
-        let options = ScoreOptions { micro_batch_tokens: self.context.config.micro_batch_tokens };
-        let control = &mut Control::new(stop::flag(), &mut progress);
-        let policy = model.policy()?;
-        let scores = score_cached(&policy.model, pairs, &key, &self.store, options, label, control);
-        progress.finish()?;
-        let scores = scores.with_context(|| label.to_string())?;
+        let scores = self.score_with(model, model.policy()?, pairs, label)?;
         console::note(&format!("{label:<34} scored {} pairs", scores.len()));
         Ok(scores)
+    }
+
+    /// Scores of a store under `model`, which is loaded as `policy`; the cache keeps them as they come.
+    ///
+    /// # Errors
+    /// Scoring failed or was interrupted; the cache is damaged.
+    pub(crate) fn score_with(
+        &self,
+        model: &Saved,
+        policy: &Policy,
+        pairs: &TokenStore,
+        label: &str,
+    ) -> Result<Vec<PairScore>> {
+        let options = ScoreOptions { micro_batch_tokens: self.context.config.micro_batch_tokens };
+        let key = self.key(model)?;
+        let mut progress = Progress::new(label);
+        let control = &mut Control::new(stop::flag(), &mut progress);
+        let scores = score_cached(&policy.model, pairs, &key, &self.store, options, label, control);
+        progress.finish()?;
+        scores.with_context(|| label.to_string())
     }
 
     /// Losses of a store's pairs, from the table on disk if it was made from the same scores.

@@ -118,14 +118,7 @@ impl<'a> Stage<'a> {
 /// Removes what a killed process was writing: until they are whole, files and folders have names with a dot in front. The
 /// run folder's lock says that nobody is writing now.
 fn remove_unfinished(folder: &Path) -> Result<()> {
-    let context = || format!("cannot read {}", folder.display());
-    for entry in std::fs::read_dir(folder).with_context(context)? {
-        let entry = entry.with_context(context)?;
-        if entry.file_name().to_string_lossy().starts_with('.') {
-            files::remove(&entry.path())?;
-        }
-    }
-    Ok(())
+    files::remove_entries(folder, |name| name.starts_with('.'))
 }
 
 /// Empties a folder and leaves it there.

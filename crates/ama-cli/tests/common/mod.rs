@@ -4,8 +4,9 @@
 #![allow(dead_code, reason = "shared by several test binaries")]
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{ChildStderr, Command, Output, Stdio};
 
 /// The `ama` command on two threads.
 pub(crate) fn ama(args: &[&str]) -> Command {
@@ -53,6 +54,69 @@ pub(crate) fn refused(args: &[&str], wants: &[&str]) -> Said {
         assert!(said.err.contains(want), "ama {}\nwant `{want}` in: {}", args.join(" "), said.err);
     }
     said
+}
+
+/// Exit code of a process that ended itself at a fail point.
+pub(crate) const KILLED: Option<i32> = Some(137);
+
+/// Runs until the fail point `NAME` or `NAME:N`, where it ends as if it were killed.
+#[track_caller]
+pub(crate) fn killed_at(point: &str, args: &[&str]) {
+    let said: Said =
+        ama(args).env("AMA_FAIL_POINT", format!("{point}=kill")).output().expect("ama starts").into();
+    assert_eq!(said.code, KILLED, "ama {} reaches {point}\n{}{}", args.join(" "), said.out, said.err);
+}
+
+/// A process that holds at a fail point until it is asked to stop.
+pub(crate) struct Held {
+    child: std::process::Child,
+    stderr: BufReader<ChildStderr>,
+    said: String,
+}
+
+impl Held {
+    /// Starts a command and waits until it is at the fail point `NAME` or `NAME:N`.
+    #[track_caller]
+    pub(crate) fn at(point: &str, args: &[&str]) -> Self {
+        let mut child = ama(args)
+            .env("AMA_FAIL_POINT", format!("{point}=wait"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("ama starts");
+        let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut held = Self { child, stderr, said: String::new() };
+        loop {
+            let line = held.said.len();
+            let read = held.stderr.read_line(&mut held.said).expect("text");
+            assert!(read > 0, "ama {} reaches {point}\n{}", args.join(" "), held.said);
+            if held.said[line..].starts_with("waiting at ") {
+                held.said.truncate(line);
+                return held;
+            }
+        }
+    }
+
+    /// The process's id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends what Ctrl-C sends, and waits for the end.
+    #[cfg(unix)]
+    pub(crate) fn interrupt(mut self) -> Said {
+        let pid = self.pid().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill starts").success());
+        self.stderr.read_to_string(&mut self.said).expect("text");
+        let status = self.child.wait().expect("ama ends");
+        Said { code: status.code(), out: String::new(), err: self.said }
+    }
+
+    /// Kills it.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("a child can be killed");
+        self.child.wait().expect("a child can be waited for");
+    }
 }
 
 /// A folder of its own for one test.

@@ -18,7 +18,7 @@ use self::features::{BUCKETS, Counts, Idf};
 use self::words::Words;
 use crate::error::DataError;
 use crate::order::mix;
-use crate::reader::RowReader;
+use crate::reader::{ReadOptions, RowReader};
 
 /// Steps of one run of k-means; it ends earlier when nothing improves.
 const MAX_STEPS: usize = 100;
@@ -70,7 +70,11 @@ pub struct Proposal {
 ///
 /// # Errors
 /// As [`RowReader`]; fewer rows than groups, or fewer than 2 groups ([`DataError::Cluster`]).
-pub fn propose(path_or_glob: &str, options: &ClusterOptions) -> Result<Proposal, DataError> {
+pub fn propose(
+    path_or_glob: &str,
+    read: &ReadOptions,
+    options: &ClusterOptions,
+) -> Result<Proposal, DataError> {
     let refuse = |message: String| DataError::Cluster { pattern: path_or_glob.to_owned(), message };
     if options.sample < options.k {
         return Err(refuse(format!(
@@ -79,12 +83,12 @@ pub fn propose(path_or_glob: &str, options: &ClusterOptions) -> Result<Proposal,
         )));
     }
     let mut rows = 0_usize;
-    for row in RowReader::open(path_or_glob)? {
+    for row in RowReader::open_with(path_or_glob, read)? {
         row?;
         rows += 1;
     }
     let (mut counts, mut words) = (Vec::new(), Words::default());
-    for (at, row) in RowReader::open(path_or_glob)?.enumerate() {
+    for (at, row) in RowReader::open_with(path_or_glob, read)?.enumerate() {
         let content = row?.content;
         if in_sample(at, rows, options) {
             counts.push(Counts::of(&content));
@@ -111,7 +115,7 @@ pub fn propose(path_or_glob: &str, options: &ClusterOptions) -> Result<Proposal,
     let best = best.ok_or_else(|| refuse("no run of k-means".into()))?;
     let mut labels = Vec::with_capacity(rows);
     let mut sizes = vec![0_u64; best.means.len()];
-    for row in RowReader::open(path_or_glob)? {
+    for row in RowReader::open_with(path_or_glob, read)? {
         let group = nearest(&best.means, &idf.weigh(&Counts::of(&row?.content))).0;
         sizes[group] += 1;
         labels.push(group);

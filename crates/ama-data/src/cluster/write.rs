@@ -13,7 +13,7 @@ use parquet::file::properties::WriterProperties;
 
 use crate::disk;
 use crate::error::DataError;
-use crate::reader::RowReader;
+use crate::reader::{ReadOptions, RowReader};
 use crate::row::{Row, RowContent};
 
 /// Rows that are held in memory.
@@ -25,9 +25,14 @@ const BATCH_ROWS: usize = 4096;
 ///
 /// # Errors
 /// As [`RowReader`]; the disk refuses.
-pub fn write_tasks(path_or_glob: &str, out: &Path, task: impl Fn(usize) -> String) -> Result<(), DataError> {
+pub fn write_tasks(
+    path_or_glob: &str,
+    read: &ReadOptions,
+    out: &Path,
+    task: impl Fn(usize) -> String,
+) -> Result<(), DataError> {
     let file = disk::temporary_beside(out)?;
-    write_rows(RowReader::open(path_or_glob)?, file.as_file(), out, task)?;
+    write_rows(RowReader::open_with(path_or_glob, read)?, file.as_file(), out, task)?;
     file.as_file().sync_all().map_err(DataError::io(out, "sync"))?;
     disk::persist(file, out)?;
     Ok(())

@@ -7,24 +7,31 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, LargeStringArray, RecordBatch, StringArray, StringViewArray};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    DataType, Int8Type, Int16Type, Int32Type, Int64Type, Schema as ArrowSchema, UInt8Type, UInt16Type,
+    DataType, Field, Int8Type, Int16Type, Int32Type, Int64Type, Schema as ArrowSchema, UInt8Type, UInt16Type,
     UInt32Type, UInt64Type,
 };
 use arrow::error::ArrowError;
 
 use crate::error::{CellFault, DataError};
 use crate::reader::cells::{Cells, assemble, token_id};
-use crate::reader::schema::{ColumnKind, Layout};
+use crate::reader::schema::{Column as FoundColumn, ColumnKind, Layout};
 use crate::row::Row;
 
 /// Names and kinds of a file's columns.
-pub(crate) fn column_kinds(schema: &ArrowSchema) -> Vec<(String, ColumnKind)> {
-    schema.fields().iter().map(|field| (field.name().clone(), column_kind(field.data_type()))).collect()
+pub(crate) fn column_kinds(schema: &ArrowSchema) -> Vec<FoundColumn> {
+    let column = |field: &Arc<Field>| FoundColumn {
+        name: field.name().clone(),
+        kind: column_kind(field.data_type()),
+        first_nested: None,
+    };
+    schema.fields().iter().map(column).collect()
 }
 
 fn column_kind(data_type: &DataType) -> ColumnKind {
     match data_type {
         DataType::Null => ColumnKind::Unknown,
+        DataType::Boolean => ColumnKind::Boolean,
+        integer if integer.is_integer() => ColumnKind::Integer(integer.to_string()),
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => ColumnKind::Text,
         DataType::Dictionary(_, value) if column_kind(value) == ColumnKind::Text => ColumnKind::Text,
         DataType::List(item)
@@ -34,22 +41,25 @@ fn column_kind(data_type: &DataType) -> ColumnKind {
         | DataType::LargeListView(item) => match item.data_type() {
             DataType::Null => ColumnKind::Unknown,
             item if item.is_integer() => ColumnKind::Ids,
-            DataType::Struct(fields)
-                if fields.iter().any(|f| ["role", "from"].contains(&f.name().as_str())) =>
-            {
-                ColumnKind::Messages
-            }
+            item if is_message(item) => ColumnKind::Messages,
             _ => ColumnKind::Other(data_type.to_string()),
         },
+        message if is_message(message) => ColumnKind::Messages,
         other => ColumnKind::Other(other.to_string()),
     }
+}
+
+fn is_message(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Struct(fields)
+        if fields.iter().any(|field| ["role", "from"].contains(&field.name().as_str())))
 }
 
 /// The rows of a stream of record batches.
 pub(crate) struct ArrowRows<B> {
     pub(crate) batches: B,
     pub(crate) format: &'static str,
-    pub(crate) layout: Layout,
+    pub(crate) layout: Arc<Layout>,
+    pub(crate) need_task: bool,
     pub(crate) source: Arc<Path>,
     /// The batch that is being read and the next row in it.
     batch: Option<(Batch, usize)>,
@@ -58,8 +68,14 @@ pub(crate) struct ArrowRows<B> {
 }
 
 impl<B> ArrowRows<B> {
-    pub(crate) fn new(batches: B, format: &'static str, layout: Layout, source: Arc<Path>) -> Self {
-        Self { batches, format, layout, source, batch: None, row: 0 }
+    pub(crate) fn new(
+        batches: B,
+        format: &'static str,
+        layout: Arc<Layout>,
+        need_task: bool,
+        source: Arc<Path>,
+    ) -> Self {
+        Self { batches, format, layout, need_task, source, batch: None, row: 0 }
     }
 }
 
@@ -74,11 +90,11 @@ impl<B: Iterator<Item = Result<RecordBatch, ArrowError>>> Iterator for ArrowRows
                 let cells = BatchRow { batch, at: *at };
                 *at += 1;
                 self.row += 1;
-                return Some(assemble(&cells, self.layout, &self.source, self.row));
+                return Some(assemble(&cells, &self.layout, self.need_task, &self.source, self.row));
             }
             let next = guard(|| {
                 self.batches.next().map(|next| {
-                    next.map_err(|e| e.to_string()).and_then(|batch| Batch::new(&batch, self.layout))
+                    next.map_err(|e| e.to_string()).and_then(|batch| Batch::new(&batch, &self.layout))
                 })
             });
             match next.transpose()?.flatten() {
@@ -120,8 +136,8 @@ enum Column {
 }
 
 impl Batch {
-    fn new(batch: &RecordBatch, layout: Layout) -> Result<Self, String> {
-        let columns = layout.columns().into_iter().map(|name| {
+    fn new(batch: &RecordBatch, layout: &Layout) -> Result<Self, String> {
+        let columns = layout.names().map(|name| {
             let array =
                 batch.column_by_name(name).ok_or_else(|| format!("a batch without column `{name}`"))?;
             Ok(match array.data_type() {
@@ -157,6 +173,19 @@ impl Cells for BatchRow<'_> {
             }
         };
         Ok(text.map(str::to_owned))
+    }
+
+    fn task(&self, column: usize) -> Result<Option<String>, CellFault> {
+        match &self.batch.columns[column] {
+            Column::Other(array) if array.data_type().is_integer() => {
+                let at = array.slice(self.at, 1);
+                let text = cast(&at, &DataType::Utf8)
+                    .map_err(|e| CellFault::Type { want: "text or an integer", got: e.to_string() })?;
+                let text = text.as_string::<i32>();
+                Ok(text.is_valid(0).then(|| text.value(0).to_owned()))
+            }
+            _ => self.text(column),
+        }
     }
 
     fn ids(&self, column: usize) -> Result<Option<Vec<u32>>, CellFault> {

@@ -4,30 +4,36 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{CellFault, DataError};
+use crate::reader::conversation;
 use crate::reader::schema::{Layout, Schema};
 use crate::row::{Check, Row, RowContent};
 
-/// The cells of one row; columns are numbered as in [`Layout::columns`]. `None` is null or missing.
+/// The cells of one row; columns are numbered as in [`Layout::names`]. `None` is null or missing.
 pub(crate) trait Cells {
     fn text(&self, column: usize) -> Result<Option<String>, CellFault>;
     fn ids(&self, column: usize) -> Result<Option<Vec<u32>>, CellFault>;
+    /// Text, or an integer as text.
+    fn task(&self, column: usize) -> Result<Option<String>, CellFault>;
 }
 
-/// Builds and validates a row.
+/// Builds and validates a row. With `need_task`, a cell of the column `task` that cannot be used is an error.
 pub(crate) fn assemble(
     cells: &impl Cells,
-    layout: Layout,
+    layout: &Layout,
+    need_task: bool,
     source: &Arc<Path>,
     row: u64,
 ) -> Result<Row, DataError> {
-    let columns = layout.columns();
     let at = |column: usize, fault: CellFault| DataError::Cell {
         path: source.to_path_buf(),
         row,
-        column: columns[column].into(),
+        column: layout.name(column).into(),
         fault,
     };
     let text = |column: usize| match cells.text(column) {
+        Ok(Some(text)) if conversation::is_written_out(&text) => {
+            Err(at(column, CellFault::ConversationAsText))
+        }
         Ok(Some(text)) => Ok(text),
         Ok(None) => Err(at(column, CellFault::Null)),
         Err(fault) => Err(at(column, fault)),
@@ -58,21 +64,33 @@ pub(crate) fn assemble(
             let completion = chosen.split_off(split);
             RowContent::Text { prompt: chosen, chosen: completion, rejected }
         }
-        // `detect` refuses conversations, so that all that is left is explicit text.
-        Schema::TextPairs | Schema::ConversationalPairs | Schema::ConversationalCompletion => {
-            RowContent::Text { prompt: text(0)?, chosen: text(1)?, rejected: text(2)? }
-        }
+        Schema::TextPairs => RowContent::Text { prompt: text(0)?, chosen: text(1)?, rejected: text(2)? },
     };
     let check = match layout.checked {
-        true => {
-            read_check(cells, layout.content_columns().len()).map_err(|(column, fault)| at(column, fault))?
-        }
+        true => read_check(cells, layout.content_len()).map_err(|(column, fault)| at(column, fault))?,
         false => None,
     };
-    let task = if layout.tasked { cells.text(columns.len() - 1).ok().flatten() } else { None };
+    let task = match layout.tasked {
+        true => match cells.task(layout.len() - 1) {
+            Err(fault) if need_task => return Err(at(layout.len() - 1, fault)),
+            cell => cell.ok().flatten(),
+        },
+        false => None,
+    };
     let row = Row { source: source.clone(), row, content, check, task };
-    row.validate()?;
+    row.validate().map_err(|error| in_the_files_words(error, layout))?;
     Ok(row)
+}
+
+/// An error about a cell, with the column's name in the file instead of its role's.
+fn in_the_files_words(error: DataError, layout: &Layout) -> DataError {
+    match error {
+        DataError::Cell { path, row, column, fault } => {
+            let column = layout.name_of(&column).map_or(column.clone(), str::to_owned);
+            DataError::Cell { path, row, column, fault }
+        }
+        other => other,
+    }
 }
 
 fn read_check(cells: &impl Cells, first: usize) -> Result<Option<Check>, (usize, CellFault)> {

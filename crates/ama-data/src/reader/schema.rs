@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use crate::error::DataError;
+use crate::reader::columns::{Columns, Role};
 
 /// The shape of the rows of a data set: the shapes that TRL accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,10 +18,18 @@ pub enum Schema {
     IdPairs,
     /// `prompt, completion` as text: fine-tuning rows.
     PromptCompletion,
-    /// `chosen, rejected` (and perhaps `prompt`) as lists of `{role, content}`. Detected, not read yet.
-    ConversationalPairs,
-    /// `messages`, or `prompt, completion` as lists of `{role, content}`. Detected, not read yet.
-    ConversationalCompletion,
+}
+
+impl Schema {
+    /// The roles of the columns of the content, in the order of its fields.
+    fn roles(self) -> &'static [Role] {
+        match self {
+            Self::TextPairs => &PAIR,
+            Self::ImplicitPromptPairs => &[Role::Chosen, Role::Rejected],
+            Self::IdPairs => &IDS,
+            Self::PromptCompletion => &[Role::Prompt, Role::Completion],
+        }
+    }
 }
 
 impl fmt::Display for Schema {
@@ -30,11 +39,12 @@ impl fmt::Display for Schema {
             Self::ImplicitPromptPairs => "text pairs with an implicit prompt (chosen, rejected)",
             Self::IdPairs => "tokenised pairs (prompt_ids, chosen_ids, rejected_ids)",
             Self::PromptCompletion => "prompt-completion rows (prompt, completion)",
-            Self::ConversationalPairs => "conversational pairs",
-            Self::ConversationalCompletion => "conversations",
         })
     }
 }
+
+const PAIR: [Role; 3] = [Role::Prompt, Role::Chosen, Role::Rejected];
+const IDS: [Role; 3] = [Role::PromptIds, Role::ChosenIds, Role::RejectedIds];
 
 /// What a column holds, as far as the shapes go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +53,11 @@ pub(crate) enum ColumnKind {
     Text,
     /// A list of any integer type.
     Ids,
-    /// A list of structs with `role` (or `from`).
+    /// Any integer type, by name.
+    Integer(String),
+    /// True or false.
+    Boolean,
+    /// A list of objects with `role` (or `from`), or one such object.
     Messages,
     /// Nothing but nulls so far, or empty lists: fits anything, and the cells will tell.
     Unknown,
@@ -51,101 +65,311 @@ pub(crate) enum ColumnKind {
     Other(String),
 }
 
-/// A file's shape, whether it says how to check answers, and whether it says which task a row belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+impl ColumnKind {
+    /// Whether it can say yes or no about each row.
+    fn is_verdict(&self) -> bool {
+        match self {
+            Self::Boolean | Self::Integer(_) => true,
+            Self::Other(name) => name.starts_with("Float") || name == "a number",
+            _ => false,
+        }
+    }
+
+    fn description(&self) -> String {
+        match self {
+            Self::Text => "text".into(),
+            Self::Ids => "lists of integers".into(),
+            Self::Boolean => "booleans".into(),
+            Self::Messages => "conversations".into(),
+            Self::Unknown => "nothing but nulls".into(),
+            Self::Integer(name) | Self::Other(name) => name.clone(),
+        }
+    }
+}
+
+/// A column that a file has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Column {
+    pub(crate) name: String,
+    pub(crate) kind: ColumnKind,
+    /// The first row (1-based) that holds a list or an object there, where rows can differ.
+    pub(crate) first_nested: Option<u64>,
+}
+
+/// A file's shape and the columns that are read of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Layout {
     pub(crate) schema: Schema,
+    /// The content's columns in the order of its fields; then `verifier` and `gold`; then `task`.
+    columns: Vec<(Role, String)>,
     pub(crate) checked: bool,
     pub(crate) tasked: bool,
+    /// Columns of text, or of conversations, that are not read and do not look like labels.
+    pub(crate) unread: Vec<String>,
 }
 
 impl Layout {
-    /// The columns that are read, in the order of the content's fields; then `verifier` and `gold`; then `task`.
-    pub(crate) fn columns(self) -> Vec<&'static str> {
-        let mut columns = self.content_columns().to_vec();
-        if self.checked {
-            columns.extend(["verifier", "gold"]);
-        }
-        if self.tasked {
-            columns.push("task");
-        }
-        columns
+    /// Names of the columns that are read, in the file's own words.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.columns.iter().map(|(_, name)| name.as_str())
     }
 
-    pub(crate) fn content_columns(self) -> &'static [&'static str] {
-        match self.schema {
-            Schema::TextPairs => &["prompt", "chosen", "rejected"],
-            Schema::ImplicitPromptPairs => &["chosen", "rejected"],
-            Schema::IdPairs => &["prompt_ids", "chosen_ids", "rejected_ids"],
-            Schema::PromptCompletion => &["prompt", "completion"],
-            Schema::ConversationalPairs | Schema::ConversationalCompletion => &[],
-        }
+    /// The name of the column at a place of [`names`](Self::names).
+    pub(crate) fn name(&self, column: usize) -> &str {
+        &self.columns[column].1
+    }
+
+    /// Number of columns that are read.
+    pub(crate) fn len(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// Number of columns of the content.
+    pub(crate) fn content_len(&self) -> usize {
+        self.schema.roles().len()
+    }
+
+    /// The file's name of a role's column.
+    pub(crate) fn name_of(&self, role: &str) -> Option<&str> {
+        self.columns.iter().find(|(other, _)| other.name() == role).map(|(_, name)| name.as_str())
     }
 }
 
-const TEXT: &str = "text (Utf8, LargeUtf8, Utf8View or a dictionary of them; a JSON string)";
-const IDS: &str = "a list of integers";
+const WANT_TEXT: &str = "text (Utf8, LargeUtf8, Utf8View or a dictionary of them; a JSON string)";
+const WANT_IDS: &str = "a list of integers";
+const WANT_TASK: &str = "text or integers";
 
-/// Finds the shape. Token ids win over text; pairs win over prompt-completion.
-pub(crate) fn detect(path: &Path, columns: &[(String, ColumnKind)]) -> Result<Layout, DataError> {
-    let kind = |name: &str| columns.iter().find(|(column, _)| column == name).map(|(_, kind)| kind);
-    let has = |name: &str| kind(name).is_some();
-    let schema = if ["prompt_ids", "chosen_ids", "rejected_ids"].iter().all(|name| has(name)) {
+/// Finds the shape. Token ids win over text; pairs win over prompt-completion. With `need_task`, a column `task` has to be
+/// of a usable type.
+pub(crate) fn detect(
+    path: &Path,
+    found: &[Column],
+    columns: &Columns,
+    need_task: bool,
+) -> Result<Layout, DataError> {
+    let file = File { path, found, columns };
+    for (role, column) in columns.named() {
+        if !found.iter().any(|other| other.name == column) {
+            let (column, found) = (column.to_owned(), file.names());
+            return Err(DataError::NoSuchColumn { path: path.to_path_buf(), role, column, found });
+        }
+    }
+    let all = |roles: &[Role]| roles.iter().all(|&role| file.column(role).is_some());
+    let schema = if all(&IDS) {
         Schema::IdPairs
-    } else if has("chosen") && has("rejected") {
-        let messages =
-            ["prompt", "chosen", "rejected"].into_iter().any(|c| kind(c) == Some(&ColumnKind::Messages));
-        match (messages, has("prompt")) {
-            (true, _) => Schema::ConversationalPairs,
-            (false, true) => Schema::TextPairs,
-            (false, false) => Schema::ImplicitPromptPairs,
-        }
-    } else if has("prompt") && has("completion") {
-        let messages = ["prompt", "completion"].into_iter().any(|c| kind(c) == Some(&ColumnKind::Messages));
-        if messages { Schema::ConversationalCompletion } else { Schema::PromptCompletion }
-    } else if [kind("messages"), kind("conversations")].contains(&Some(&ColumnKind::Messages)) {
-        Schema::ConversationalCompletion
+    } else if all(&PAIR) {
+        Schema::TextPairs
+    } else if all(&PAIR[1..]) {
+        Schema::ImplicitPromptPairs
+    } else if all(Schema::PromptCompletion.roles()) {
+        Schema::PromptCompletion
+    } else if let Some(column) = ["messages", "conversations", "conversation"]
+        .iter()
+        .find_map(|&name| found.iter().find(|c| c.name == name && c.kind == ColumnKind::Messages))
+    {
+        return Err(file.conversational(&[column]));
     } else {
-        return Err(missing(path, columns, has));
+        return Err(file.missing());
     };
-    if matches!(schema, Schema::ConversationalPairs | Schema::ConversationalCompletion) {
-        let messages = columns.iter().find(|(_, kind)| *kind == ColumnKind::Messages);
-        let column = messages.map(|(column, _)| column.clone()).unwrap_or_default();
-        return Err(DataError::Conversational { path: path.to_path_buf(), column });
+    file.refuse_conversations(schema)?;
+    file.refuse_unpaired(schema)?;
+    file.refuse_unknown_prompt(schema)?;
+    let checked = all(&[Role::Verifier, Role::Gold]);
+    let tasked = match file.column(Role::Task).map(|column| &column.kind) {
+        Some(ColumnKind::Text | ColumnKind::Integer(_) | ColumnKind::Unknown) => true,
+        // A column `task` of another type is somebody's own, unless tasks are asked for.
+        Some(kind) if need_task => return Err(file.wrong_type(Role::Task, WANT_TASK, kind)),
+        _ => false,
+    };
+    let mut roles = schema.roles().to_vec();
+    if checked {
+        roles.extend([Role::Verifier, Role::Gold]);
     }
-    // A column `task` of another type is somebody's own and is ignored.
-    let tasked = matches!(kind("task"), Some(ColumnKind::Text | ColumnKind::Unknown));
-    let layout = Layout { schema, checked: has("verifier") && has("gold"), tasked };
-    for column in layout.columns() {
-        let want_ids = column.ends_with("_ids");
-        let got = match kind(column) {
-            None | Some(ColumnKind::Unknown) => continue,
-            Some(ColumnKind::Ids) if want_ids => continue,
-            Some(ColumnKind::Text) if !want_ids => continue,
-            Some(ColumnKind::Text) => "text".into(),
-            Some(ColumnKind::Ids) => "lists of integers".into(),
-            Some(ColumnKind::Messages) => "conversations".into(),
-            Some(ColumnKind::Other(name)) => name.clone(),
-        };
-        let want = if want_ids { IDS } else { TEXT };
-        return Err(DataError::ColumnType { path: path.to_path_buf(), column: column.into(), want, got });
+    for &role in &roles {
+        let want_ids = role.is_ids();
+        match file.column(role).map(|column| &column.kind) {
+            None | Some(ColumnKind::Unknown) => {}
+            Some(ColumnKind::Ids) if want_ids => {}
+            Some(ColumnKind::Text) if !want_ids => {}
+            Some(kind) => {
+                return Err(file.wrong_type(role, if want_ids { WANT_IDS } else { WANT_TEXT }, kind));
+            }
+        }
     }
-    Ok(layout)
+    if tasked {
+        roles.push(Role::Task);
+    }
+    let read: Vec<(Role, String)> =
+        roles.into_iter().filter_map(|role| Some((role, columns.name_of(role)?.to_owned()))).collect();
+    let unread = found
+        .iter()
+        .filter(|column| matches!(column.kind, ColumnKind::Text | ColumnKind::Messages))
+        .filter(|column| !is_label(&column.name) && !read.iter().any(|(_, name)| *name == column.name))
+        .map(|column| column.name.clone())
+        .collect();
+    Ok(Layout { schema, columns: read, checked, tasked, unread })
 }
 
-/// Names the first missing column of the shape that the file is nearest to.
-fn missing(path: &Path, columns: &[(String, ColumnKind)], has: impl Fn(&str) -> bool) -> DataError {
-    let ids = ["prompt_ids", "chosen_ids", "rejected_ids"];
-    let wanted = if ids.iter().any(|name| has(name)) && !has("chosen") && !has("rejected") {
-        ids.into_iter().find(|name| !has(name)).unwrap_or("prompt_ids")
-    } else if has("completion") {
-        "prompt"
-    } else if has("chosen") {
-        "rejected"
-    } else {
-        "chosen"
-    };
-    let found: Vec<String> = columns.iter().map(|(name, _)| format!("`{name}`")).collect();
-    let found = if found.is_empty() { "no column at all".into() } else { found.join(", ") };
-    DataError::MissingColumn { path: path.to_path_buf(), wanted: wanted.into(), found }
+/// A file's columns and what they are taken for.
+struct File<'a> {
+    path: &'a Path,
+    found: &'a [Column],
+    columns: &'a Columns,
+}
+
+impl<'a> File<'a> {
+    fn column(&self, role: Role) -> Option<&'a Column> {
+        let name = self.columns.name_of(role)?;
+        self.found.iter().find(|column| column.name == name)
+    }
+
+    fn names(&self) -> String {
+        match self.found {
+            [] => "no column at all".into(),
+            found => quoted(found.iter().map(|column| column.name.as_str())),
+        }
+    }
+
+    /// Conversations in a column of the shape, or beside it where the prompt would be looked for.
+    fn refuse_conversations(&self, schema: Schema) -> Result<(), DataError> {
+        let is_messages = |column: &&Column| column.kind == ColumnKind::Messages;
+        let mut messages: Vec<&Column> =
+            schema.roles().iter().filter_map(|&role| self.column(role)).filter(is_messages).collect();
+        if messages.is_empty() && schema == Schema::ImplicitPromptPairs && !self.columns.implicit_prompt() {
+            messages = self.found.iter().filter(is_messages).collect();
+        }
+        if messages.is_empty() { Ok(()) } else { Err(self.conversational(&messages)) }
+    }
+
+    /// Rows of prompt, completion and a verdict (TRL's unpaired preference): some of the completions are bad ones.
+    fn refuse_unpaired(&self, schema: Schema) -> Result<(), DataError> {
+        let verdict = self.found.iter().find(|column| {
+            ["label", "labels", "kto_tag"].contains(&column.name.as_str()) && column.kind.is_verdict()
+        });
+        match verdict {
+            Some(column) if schema == Schema::PromptCompletion => {
+                Err(DataError::Unpaired { path: self.path.to_path_buf(), column: column.name.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// An implicit prompt where another column could be the prompt.
+    fn refuse_unknown_prompt(&self, schema: Schema) -> Result<(), DataError> {
+        if schema != Schema::ImplicitPromptPairs || self.columns.implicit_prompt() {
+            return Ok(());
+        }
+        let known = |name: &str| {
+            let roles = [Role::Chosen, Role::Rejected, Role::Verifier, Role::Gold, Role::Task];
+            roles.into_iter().any(|role| self.columns.name_of(role) == Some(name)) || is_label(name)
+        };
+        let candidates: Vec<&str> = self
+            .found
+            .iter()
+            .filter(|column| column.kind == ColumnKind::Text && !known(&column.name))
+            .map(|column| column.name.as_str())
+            .collect();
+        // The likeliest one stands in the remedy.
+        let likely = candidates.iter().find(|name| {
+            let name = name.to_ascii_lowercase();
+            ["prompt", "question", "instruction", "query"].iter().any(|word| name.contains(word))
+        });
+        match likely.or(candidates.first()) {
+            None => Ok(()),
+            Some(&example) => Err(DataError::UnknownPrompt {
+                path: self.path.to_path_buf(),
+                candidates: quoted(candidates.iter().copied()),
+                example: example.to_owned(),
+            }),
+        }
+    }
+
+    fn conversational(&self, columns: &[&Column]) -> DataError {
+        DataError::Conversational {
+            path: self.path.to_path_buf(),
+            row: columns.iter().filter_map(|column| column.first_nested).min(),
+            columns: quoted(columns.iter().map(|column| column.name.as_str())),
+        }
+    }
+
+    fn wrong_type(&self, role: Role, want: &'static str, kind: &ColumnKind) -> DataError {
+        let column = self.columns.name_of(role).unwrap_or(role.name()).to_owned();
+        DataError::ColumnType { path: self.path.to_path_buf(), column, want, got: kind.description() }
+    }
+
+    /// Names the first missing column of the shape that the file is nearest to.
+    fn missing(&self) -> DataError {
+        let has = |role: Role| self.column(role).is_some();
+        let first = |roles: &[Role]| roles.iter().copied().find(|&role| !has(role));
+        let any_ids = IDS.into_iter().any(has);
+        let wanted = if any_ids && !has(Role::Chosen) && !has(Role::Rejected) {
+            first(&IDS).unwrap_or(Role::PromptIds)
+        } else if has(Role::Completion) {
+            Role::Prompt
+        } else {
+            first(&PAIR[1..]).unwrap_or(Role::Chosen)
+        };
+        // `Chosen` for `chosen`, `chosen_input_ids` for `chosen_ids`.
+        let resembling = self.found.iter().find(|column| {
+            let plain: String =
+                column.name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
+            let plain = plain.replace("inputids", "ids");
+            plain == wanted.name().replace('_', "") || plain == format!("{wanted}ids")
+        });
+        let (wanted, example) = match resembling {
+            Some(column) if matches!(column.kind, ColumnKind::Ids) && !wanted.is_ids() => {
+                (ids_of(wanted), column.name.clone())
+            }
+            Some(column) => (wanted, column.name.clone()),
+            None => (wanted, "NAME".into()),
+        };
+        DataError::MissingColumn { path: self.path.to_path_buf(), wanted, found: self.names(), example }
+    }
+}
+
+/// The same part of a row as token ids.
+fn ids_of(role: Role) -> Role {
+    match role {
+        Role::Chosen => Role::ChosenIds,
+        Role::Rejected => Role::RejectedIds,
+        Role::Prompt => Role::PromptIds,
+        other => other,
+    }
+}
+
+fn quoted<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether a column's name says that it labels the row (where it is from, who wrote it), so that it is not the prompt.
+fn is_label(name: &str) -> bool {
+    const LABELS: [&str; 24] = [
+        "id",
+        "ids",
+        "idx",
+        "index",
+        "uuid",
+        "hash",
+        "source",
+        "dataset",
+        "subset",
+        "split",
+        "category",
+        "type",
+        "language",
+        "lang",
+        "url",
+        "model",
+        "license",
+        "author",
+        "annotator",
+        "timestamp",
+        "date",
+        "created_at",
+        "version",
+        "label",
+    ];
+    let lower = name.to_lowercase();
+    let last = lower.rsplit(['_', '-', '.', ' ']).next().unwrap_or(&lower);
+    LABELS.contains(&last) || LABELS.contains(&lower.as_str()) || name.starts_with("__")
 }

@@ -1,8 +1,11 @@
 //! Tokenised examples on disk, memory-mapped: memory does not grow with their number.
 
 mod build;
+mod examine;
 mod format;
 mod map;
+mod rows;
+mod tally;
 
 use std::fmt;
 use std::fs::File;
@@ -10,14 +13,15 @@ use std::io::{BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use build::{BuildReport, Lengths};
+pub use rows::{Place, StoredRow};
+pub use tally::{BuildReport, Lengths};
 
 use crate::error::DataError;
 use crate::id::PairId;
 use crate::row::Row;
 use crate::tokenise::{ExampleRef, TokeniseOptions};
 use crate::tokenizer::PairTokenizer;
-use format::{ENTRY_LEN, Entry, HEADER_LEN, Header};
+use format::{ENTRY_LEN, Entry, HEADER_LEN, Header, PLACE_LEN, PlaceEntry, Tail};
 use map::Map;
 
 #[cfg(target_endian = "big")]
@@ -38,8 +42,28 @@ struct Inner {
     map: Arc<Map>,
     header: Header,
     report: BuildReport,
+    /// The data files, in the order in which they were read.
+    files: Vec<PathBuf>,
     path: PathBuf,
     len: usize,
+}
+
+impl BuildReport {
+    /// Counts what [`TokenStore::build`] would count, and writes no store.
+    ///
+    /// Without a tokenizer nothing is tokenised, and what depends on tokens stays 0. `fault` is told of every row that
+    /// cannot be used; what it returns as an error ends the count.
+    ///
+    /// # Errors
+    /// As [`TokenStore::build`], and what `fault` returns.
+    pub fn of(
+        rows: impl Iterator<Item = Result<Row, DataError>>,
+        tokenizer: Option<&PairTokenizer>,
+        options: &TokeniseOptions,
+        fault: impl FnMut(DataError) -> Result<(), DataError>,
+    ) -> Result<Self, DataError> {
+        build::count(rows, tokenizer, options, fault)
+    }
 }
 
 impl fmt::Debug for TokenStore {
@@ -91,10 +115,9 @@ impl TokenStore {
         file.rewind().and_then(|()| file.read_exact(&mut bytes)).map_err(DataError::io(path, "read"))?;
         let header = Header::from_bytes(&bytes, file_len).map_err(refuse)?;
         let mut reader = BufReader::with_capacity(1 << 18, &file);
-        let report =
+        let Tail { report, files } =
             format::verify(&header, &mut reader).map_err(DataError::io(path, "read"))?.map_err(refuse)?;
-        let report =
-            serde_json::from_slice(&report).map_err(|e| refuse(format!("its report is unreadable: {e}")))?;
+        let files = files.into_iter().map(PathBuf::from).collect();
         let map = Map::of(&file).map_err(DataError::io(path, "map"))?;
         if map.bytes().len() as u64 != file_len {
             return Err(refuse("its length changed while it was opened".into()));
@@ -102,7 +125,7 @@ impl TokenStore {
         // The length of the file, which holds `ENTRY_LEN` bytes per example, fits usize: it was mapped.
         let len = header.examples as usize;
         let path = path.to_path_buf();
-        let inner = Inner { map, header, report, path, len };
+        let inner = Inner { map, header, report, files, path, len };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -189,6 +212,34 @@ impl TokenStore {
     /// The path that the store was opened from.
     pub fn path(&self) -> &Path {
         &self.inner.path
+    }
+
+    /// Where example `i` stands in the data files.
+    ///
+    /// # Panics
+    /// If `i >= len()`.
+    pub fn place(&self, i: usize) -> Place<'_> {
+        self.named(self.place_entry(i))
+    }
+
+    /// All rows that were read, in their order: those that gave an example, and those that were dropped.
+    pub fn rows(&self) -> impl Iterator<Item = StoredRow<'_>> {
+        rows::Rows::new(self)
+    }
+
+    fn place_entry(&self, i: usize) -> PlaceEntry {
+        assert!(i < self.len(), "example {i} of a store of {}", self.len());
+        let at = self.places_start() + i * PLACE_LEN;
+        self.inner.map.touch(PLACE_LEN as u64);
+        PlaceEntry::from_bytes(&self.inner.map.bytes()[at..at + PLACE_LEN])
+    }
+
+    fn named(&self, place: PlaceEntry) -> Place<'_> {
+        Place { file: &self.inner.files[place.file as usize], row: place.row }
+    }
+
+    fn places_start(&self) -> usize {
+        self.index_start() + self.len() * ENTRY_LEN
     }
 
     fn index_start(&self) -> usize {

@@ -13,7 +13,7 @@ use self::yaml::{File, Parameters, Reference, Scalar, Value};
 use crate::dtype::WeightDtype;
 use crate::error::{MergeError, io};
 use crate::notice::Notice;
-use crate::recipe::{Method, ModelSettings, Recipe, Rescale, SharedSettings, Slice};
+use crate::recipe::{Method, ModelSettings, Parameter, Recipe, Rescale, SharedSettings, Slice};
 use crate::setting::{Blend, Rule, Setting};
 
 /// Parameters that mergekit knows for one of the methods.
@@ -42,8 +42,11 @@ impl Recipe {
     /// what mergekit does and this crate does not, [`MergeError::Io`].
     pub fn from_mergekit(path: &Path) -> Result<(Self, Vec<Notice>), MergeError> {
         let text = std::fs::read_to_string(path).map_err(io("read", path))?;
-        let file: File = serde_saphyr::from_str(&text)
-            .map_err(|error| MergeError::Yaml { path: path.to_path_buf(), problem: error.to_string() })?;
+        let file: File = serde_saphyr::from_str(&text).map_err(|error| MergeError::Yaml {
+            path: path.to_path_buf(),
+            // Without the excerpt of the file, which takes several lines.
+            problem: error.without_snippet().to_string(),
+        })?;
         let mut reader = Reader { path, method: method(path, &file.merge_method)?, notices: Vec::new() };
         let recipe = reader.recipe(&file)?;
         Ok((recipe, reader.notices))
@@ -278,18 +281,22 @@ impl Reader<'_> {
 
     /// Whether the method looks at a parameter.
     fn uses(&self, key: &str) -> bool {
-        use crate::recipe::Selection;
-        let selection = self.method.selection();
-        match key {
-            "weight" => self.method != Method::Slerp,
-            "t" => self.method == Method::Slerp,
-            "normalize" => !matches!(self.method, Method::Slerp | Method::MultiSlerp),
-            "normalize_weights" => self.method == Method::MultiSlerp,
-            "lambda" => self.method.needs_base(),
-            "density" | "rescale" => selection != Selection::All,
-            "epsilon" => selection == Selection::RandomByRank,
-            _ => false,
-        }
+        let parameter = match key {
+            // Of two models, `t` alone says where: mergekit's SLERP has no weights.
+            "weight" if self.method == Method::Slerp => return false,
+            "weight" => Parameter::Weight,
+            "t" => Parameter::T,
+            // MultiSlerp's has a name of its own.
+            "normalize" if self.method == Method::MultiSlerp => return false,
+            "normalize_weights" if self.method != Method::MultiSlerp => return false,
+            "normalize" | "normalize_weights" => Parameter::Normalize,
+            "lambda" => Parameter::Lambda,
+            "density" => Parameter::Density,
+            "rescale" => Parameter::Rescale,
+            "epsilon" => Parameter::Epsilon,
+            _ => return false,
+        };
+        self.method.uses(parameter)
     }
 
     /// Refuses parameters that nobody knows and reports those that change nothing.

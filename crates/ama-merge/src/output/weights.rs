@@ -4,11 +4,11 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use ama_safetensors::{INDEX, SINGLE};
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 
 use crate::error::{MergeError, io};
-use crate::folder::{INDEX, SINGLE};
 
 /// Name, type and shape of a tensor to be written.
 #[derive(Debug, Clone)]

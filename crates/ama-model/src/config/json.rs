@@ -21,11 +21,11 @@ const MAX_VOCAB: usize = 1 << 24;
 const MAX_POSITIONS: usize = 1 << 31;
 
 /// Reads keys of one JSON object and says where it was when one does not fit.
-struct Reader<'a> {
-    map: &'a Map<String, Value>,
+pub(super) struct Reader<'a> {
+    pub(super) map: &'a Map<String, Value>,
     /// Prefix of the keys in errors: empty, or `rope_parameters.`.
-    within: &'static str,
-    path: &'a Path,
+    pub(super) within: &'static str,
+    pub(super) path: &'a Path,
 }
 
 impl<'a> Reader<'a> {
@@ -92,7 +92,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn token_ids(&self, key: &str) -> Result<Vec<u32>, ModelError> {
+    pub(super) fn token_ids(&self, key: &str) -> Result<Vec<u32>, ModelError> {
         let id = |v: &Value| v.as_u64().and_then(|v| u32::try_from(v).ok());
         match self.value(key) {
             None => Some(Vec::new()),

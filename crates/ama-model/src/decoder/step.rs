@@ -95,7 +95,7 @@ impl Crew {
         let run = |index: usize| {
             let view = lanes[index].view();
             let logps = model.forward(&mut NoneTape, &view, &homes[index], head_bytes)?;
-            Ok(sums(&view, logps.values()))
+            Ok::<_, ModelError>(sums(&view, logps.values()))
         };
         let workers = self.workers(lanes.len());
         let mut found = vec![None; batch.sequences()];

@@ -114,6 +114,35 @@ pub(super) fn narrow(dtype: SaveDtype, values: &[f32]) -> Vec<u8> {
     out
 }
 
+/// Index of the first value that is NaN or infinite.
+///
+/// One pass over memory: a block is summed up without branches, and searched only if something is wrong with it.
+pub(crate) fn first_non_finite(values: &[f32]) -> Option<usize> {
+    let broken = |block: &[f32]| !block.iter().fold(true, |sound, v| sound & v.is_finite());
+    let block = values.par_chunks(BLOCK).position_first(broken)?;
+    let start = block * BLOCK;
+    values[start..].iter().position(|v| !v.is_finite()).map(|offset| start + offset)
+}
+
+/// [`first_non_finite`] of f32 values as they lie in a file, without a copy of them.
+pub(super) fn first_non_finite_in(bytes: &[u8]) -> Option<usize> {
+    let finite = |b: &[u8; 4]| f32::from_le_bytes(*b).is_finite();
+    let broken = |block: &[u8]| !block.as_chunks::<4>().0.iter().fold(true, |sound, b| sound & finite(b));
+    let start = bytes.par_chunks(BLOCK * size_of::<f32>()).position_first(broken)? * BLOCK;
+    let values = bytes.as_chunks::<4>().0;
+    values[start..].iter().position(|b| !finite(b)).map(|offset| start + offset)
+}
+
+/// Index along each axis of the element number `flat` of a row-major tensor.
+pub(crate) fn position(shape: &[usize], mut flat: usize) -> Vec<usize> {
+    let mut index = vec![0; shape.len()];
+    for (at, &side) in index.iter_mut().zip(shape).rev() {
+        let side = side.max(1);
+        (*at, flat) = (flat % side, flat / side);
+    }
+    index
+}
+
 /// The first finite value that narrowing would turn into an infinity.
 pub(super) fn first_overflow(dtype: SaveDtype, values: &[f32]) -> Option<f32> {
     let overflows = |v: &f32| {
@@ -155,6 +184,22 @@ mod tests {
                 assert!(v.is_nan() || u16::from_le_bytes(*got) == bits, "{bits:#06x}");
             }
         }
+    }
+
+    #[test]
+    fn the_first_broken_value_is_found_in_any_block() {
+        let mut values = vec![1.0f32; 3 * BLOCK + 5];
+        assert_eq!(first_non_finite(&values), None);
+        for at in [3 * BLOCK + 4, 2 * BLOCK, BLOCK - 1, 0] {
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                values[at] = bad;
+                assert_eq!(first_non_finite(&values), Some(at));
+                assert_eq!(first_non_finite_in(&narrow(SaveDtype::F32, &values)), Some(at));
+            }
+        }
+        assert_eq!((first_non_finite(&[]), first_non_finite_in(&[])), (None, None));
+        assert_eq!(position(&[3, 4, 5], 2 * 20 + 3 * 5 + 4), [2, 3, 4]);
+        assert_eq!(position(&[7], 6), [6]);
     }
 
     #[test]

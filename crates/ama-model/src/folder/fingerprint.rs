@@ -26,8 +26,8 @@ pub fn fingerprint(dir: &Path) -> Result<[u8; 32], ModelError> {
     for tensor in &open.tensors {
         let digest = match tensor.dtype {
             // The file's bytes are the f32 values already.
-            SaveDtype::F32 => digest_bytes(open.bytes(tensor)),
-            SaveDtype::F16 | SaveDtype::Bf16 => digest_values(&open.values(tensor)),
+            SaveDtype::F32 => digest_bytes(open.sound_bytes(tensor)?),
+            SaveDtype::F16 | SaveDtype::Bf16 => digest_values(&open.values(tensor)?),
         };
         add(&mut hash, &tensor.name, &tensor.shape, &digest);
     }

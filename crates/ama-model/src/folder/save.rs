@@ -7,11 +7,11 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use ama_safetensors::{FolderError, INDEX, SINGLE};
 use safetensors::{Dtype, SafeTensorError, View, serialize_to_file};
 use serde_json::json;
 
-use super::dtype::{SaveDtype, first_overflow, narrow};
-use super::index::{INDEX, SINGLE};
+use super::dtype::{SaveDtype, first_non_finite, first_overflow, narrow, position};
 use crate::access::values;
 use crate::config::LlamaConfig;
 use crate::error::ModelError;
@@ -65,9 +65,10 @@ pub fn save(
 /// the largest tensor only. Missing parents of `dir` are created.
 ///
 /// # Errors
-/// [`ModelError::TargetExists`] if `dir` exists and is not an empty folder, [`ModelError::SaveOverflow`] if a
-/// finite weight would become infinite in f16 or bf16, [`ModelError::ConfigChanged`], a parameter that does
-/// not fit the configuration, [`ModelError::Io`] (a full disk, for one).
+/// [`ModelError::TargetExists`] if `dir` exists and is not an empty folder, [`ModelError::SaveNonFinite`] for a weight
+/// that is NaN or infinite, [`ModelError::SaveOverflow`] if a finite one would become infinite in f16 or bf16,
+/// [`ModelError::ConfigChanged`], a parameter that does not fit the configuration, [`ModelError::Io`] (a full
+/// disk, for one).
 pub fn save_with(
     config: &LlamaConfig,
     params: &Params,
@@ -100,6 +101,10 @@ fn check_params(config: &LlamaConfig, params: &Params, dtype: SaveDtype) -> Resu
         let (want, got) = (shape.iter().product(), values(&p.tensor).len());
         if p.shape != shape || want != got {
             return Err(ModelError::ParameterLength { name, shape, want, got });
+        }
+        if let Some(at) = first_non_finite(values(&p.tensor)) {
+            let (index, value) = (position(&shape, at), values(&p.tensor)[at]);
+            return Err(ModelError::SaveNonFinite { tensor: name, index, value });
         }
         if let Some(value) = first_overflow(dtype, values(&p.tensor)) {
             return Err(ModelError::SaveOverflow { tensor: name, value, dtype: dtype.name() });
@@ -173,7 +178,7 @@ fn write_file(dir: &Path, name: &str, shard: &[&Parameter], dtype: SaveDtype) ->
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     serialize_to_file(tensors, Some(metadata), &path).map_err(|source| match source {
         SafeTensorError::IoError(source) => io("write", &path, source),
-        source => ModelError::SafeTensors { path: path.clone(), source },
+        source => FolderError::SafeTensors { path: path.clone(), source }.into(),
     })?;
     // The format's writer goes through a private temporary file; the weights get the mode that config.json
     // got.

@@ -1,18 +1,14 @@
 //! Model folders in the Hugging Face layout, read tensor by tensor.
 
-mod index;
-mod mapped;
-
 use std::collections::HashMap;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use ama_safetensors::{Entry, WeightsFile, check_model, open_weights};
 use safetensors::Dtype;
 use serde_json::{Map, Value};
 
-pub(crate) use self::index::{INDEX, SINGLE};
-use self::mapped::MappedFile;
-use crate::error::{MergeError, io};
+use crate::error::MergeError;
+use crate::json::read_object;
 
 /// Output head of the architectures that may tie it to the embeddings.
 pub(crate) const HEAD: &str = "lm_head.weight";
@@ -27,14 +23,13 @@ pub(crate) struct Tensor {
     /// Row-major; `[]` is a scalar.
     pub(crate) shape: Vec<usize>,
     file: usize,
-    range: Range<usize>,
+    entry: Entry,
 }
 
 impl Tensor {
     /// Elements.
     pub(crate) fn len(&self) -> usize {
-        // The format's reader checked that the product does not overflow and fits the bytes.
-        self.shape.iter().product()
+        self.entry.len()
     }
 }
 
@@ -45,37 +40,30 @@ pub(crate) struct Folder {
     /// In the order in which they lie on disk.
     pub(crate) tensors: Vec<Tensor>,
     by_name: HashMap<String, usize>,
-    files: Vec<MappedFile>,
+    files: Vec<WeightsFile>,
     /// `config.json`; empty if there is none (bare weights can be merged, too).
     pub(crate) config: Map<String, Value>,
 }
 
 impl Folder {
-    /// Opens and checks the weights files; see `MappedFile`.
+    /// Opens and checks the weights files; see [`WeightsFile`].
     pub(crate) fn open(dir: &Path) -> Result<Self, MergeError> {
+        check_model(dir)?;
+        let files = open_weights(dir)?;
         let mut tensors = Vec::new();
-        let mut files = Vec::new();
-        for (file, entries) in index::open_files(dir)? {
-            let number = files.len();
-            tensors.extend(entries.into_iter().map(|(name, entry)| Tensor {
-                name,
+        for (number, file) in files.iter().enumerate() {
+            tensors.extend(file.entries().map(|(name, entry)| Tensor {
+                name: name.to_owned(),
                 dtype: entry.dtype,
-                shape: entry.shape,
+                shape: entry.shape.clone(),
                 file: number,
-                range: entry.range,
+                entry: entry.clone(),
             }));
-            files.push(file);
         }
         // Empty tensors share a place; their names order them.
-        tensors.sort_by(|a, b| (a.file, a.range.start, &a.name).cmp(&(b.file, b.range.start, &b.name)));
-        let mut by_name = HashMap::with_capacity(tensors.len());
-        for (i, tensor) in tensors.iter().enumerate() {
-            if by_name.insert(tensor.name.clone(), i).is_some() {
-                let path = files[tensor.file].path.clone();
-                return Err(MergeError::DuplicateTensor { path, tensor: tensor.name.clone() });
-            }
-        }
-        let config = read_config(&dir.join("config.json"))?;
+        tensors.sort_by(|a, b| (a.file, a.entry.start(), &a.name).cmp(&(b.file, b.entry.start(), &b.name)));
+        let by_name = tensors.iter().enumerate().map(|(i, tensor)| (tensor.name.clone(), i)).collect();
+        let config = read_object(&dir.join("config.json"))?.unwrap_or_default();
         Ok(Self { dir: dir.to_path_buf(), tensors, by_name, files, config })
     }
 
@@ -85,17 +73,17 @@ impl Folder {
 
     /// The little-endian bytes of one of this folder's tensors.
     pub(crate) fn bytes(&self, tensor: &Tensor) -> &[u8] {
-        self.files[tensor.file].bytes(&tensor.range)
+        self.files[tensor.file].bytes(&tensor.entry)
     }
 
     /// Says that the tensor will be read soon.
     pub(crate) fn will_need(&self, tensor: &Tensor) {
-        self.files[tensor.file].will_need(&tensor.range);
+        self.files[tensor.file].will_need(&tensor.entry);
     }
 
     /// Says that the tensor was read for the last time.
     pub(crate) fn done_with(&self, tensor: &Tensor) {
-        self.files[tensor.file].done_with(&tensor.range);
+        self.files[tensor.file].done_with(&tensor.entry);
     }
 
     /// Whether the output head is the embedding matrix: as `config.json` says, else because there is no head.
@@ -119,16 +107,4 @@ impl Folder {
 /// The layer a tensor belongs to: the first part of its name that is a number.
 pub(crate) fn layer_of(name: &str) -> Option<usize> {
     name.split('.').find_map(|part| part.parse().ok())
-}
-
-fn read_config(path: &Path) -> Result<Map<String, Value>, MergeError> {
-    if !path.exists() {
-        return Ok(Map::new());
-    }
-    let text = std::fs::read(path).map_err(io("read", path))?;
-    match serde_json::from_slice(&text) {
-        Ok(Value::Object(config)) => Ok(config),
-        Ok(_) => Err(MergeError::NotAnObject { path: path.to_path_buf() }),
-        Err(source) => Err(MergeError::Json { path: path.to_path_buf(), source }),
-    }
 }

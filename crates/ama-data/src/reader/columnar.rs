@@ -11,8 +11,8 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::error::DataError;
 use crate::reader::arrow::{ArrowRows, column_kinds, guard};
-use crate::reader::schema::{Layout, detect};
-use crate::reader::{Opened, Rows};
+use crate::reader::schema::{Column, Layout, detect};
+use crate::reader::{Opened, Rows, Wanted};
 
 /// Rows decoded at a time: small, because a row can hold pages of text.
 const BATCH_ROWS: usize = 256;
@@ -28,20 +28,21 @@ fn step<T, E: ToString>(
 }
 
 /// Opens a Parquet file. Only the columns of its shape are read, a few hundred rows at a time.
-pub(crate) fn open_parquet(source: &Arc<Path>) -> Result<Opened, DataError> {
+pub(crate) fn open_parquet(source: &Arc<Path>, wanted: Wanted<'_>) -> Result<Opened, DataError> {
     let file = File::open(source).map_err(DataError::io(source, "open"))?;
     let builder = step(source, "Parquet", || ParquetRecordBatchReaderBuilder::try_new(file))?;
     let kinds = column_kinds(builder.schema());
-    let layout = detect(source, &kinds)?;
-    let mask = ProjectionMask::roots(builder.parquet_schema(), projection(&kinds, layout));
+    let layout = Arc::new(detect(source, &kinds, wanted.columns, wanted.task)?);
+    let mask = ProjectionMask::roots(builder.parquet_schema(), projection(&kinds, &layout));
     let builder = builder.with_batch_size(BATCH_ROWS).with_projection(mask);
     let batches = step(source, "Parquet", || builder.build())?;
-    let rows: Rows = Box::new(ArrowRows::new(batches, "Parquet", layout, source.clone()));
-    Ok(Opened { schema: Some(layout.schema), rows })
+    let rows: Rows =
+        Box::new(ArrowRows::new(batches, "Parquet", layout.clone(), wanted.task, source.clone()));
+    Ok(Opened { layout: Some(layout), rows })
 }
 
 /// Opens an Arrow IPC file, or a bare IPC stream (what `datasets` writes under the same ending).
-pub(crate) fn open_ipc(source: &Arc<Path>) -> Result<Opened, DataError> {
+pub(crate) fn open_ipc(source: &Arc<Path>, wanted: Wanted<'_>) -> Result<Opened, DataError> {
     let open = || File::open(source).map(BufReader::new).map_err(DataError::io(source, "open"));
     let mut magic = Vec::new();
     open()?.take(6).read_to_end(&mut magic).map_err(DataError::io(source, "read"))?;
@@ -52,21 +53,21 @@ pub(crate) fn open_ipc(source: &Arc<Path>) -> Result<Opened, DataError> {
         false => StreamReader::try_new(file, None).map(|reader| reader.schema()),
     })?;
     let kinds = column_kinds(&schema);
-    let layout = detect(source, &kinds)?;
-    let columns = Some(projection(&kinds, layout));
+    let layout = Arc::new(detect(source, &kinds, wanted.columns, wanted.task)?);
+    let columns = Some(projection(&kinds, &layout));
+    let (shape, task) = (layout.clone(), wanted.task);
     let file = open()?;
     let rows: Rows = if is_file {
         let batches = step(source, "Arrow IPC", || FileReader::try_new(file, columns))?;
-        Box::new(ArrowRows::new(batches, "Arrow IPC", layout, source.clone()))
+        Box::new(ArrowRows::new(batches, "Arrow IPC", shape, task, source.clone()))
     } else {
         let batches = step(source, "Arrow IPC", || StreamReader::try_new(file, columns))?;
-        Box::new(ArrowRows::new(batches, "Arrow IPC", layout, source.clone()))
+        Box::new(ArrowRows::new(batches, "Arrow IPC", shape, task, source.clone()))
     };
-    Ok(Opened { schema: Some(layout.schema), rows })
+    Ok(Opened { layout: Some(layout), rows })
 }
 
 /// Indices of the columns of a shape, in file order.
-fn projection<K>(columns: &[(String, K)], layout: Layout) -> Vec<usize> {
-    let wanted = layout.columns();
-    (0..columns.len()).filter(|&i| wanted.contains(&columns[i].0.as_str())).collect()
+fn projection(columns: &[Column], layout: &Layout) -> Vec<usize> {
+    (0..columns.len()).filter(|&i| layout.names().any(|name| name == columns[i].name)).collect()
 }
