@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ama_data::row::RowContent;
-use ama_data::{PairTokenizer, ReadOptions, RowReader, TokenStore, TokeniseOptions};
+use ama_data::{DataFiles, PairTokenizer, ReadOptions, RowReader, TokenStore, TokeniseOptions};
 use ama_train::Question;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -59,6 +59,24 @@ impl Source<'_> {
             Some(task) => reader.only_task(task),
             None => reader,
         })
+    }
+
+    /// Refuses outputs that are files which are read: they would be replaced by what is made of them.
+    ///
+    /// # Errors
+    /// One is, under whatever name; the files cannot be found.
+    pub(crate) fn keep_from(&self, outputs: &[&Path]) -> Result<()> {
+        let read = DataFiles::find(&self.files.to_string_lossy(), &self.read.split)?.files;
+        for output in outputs {
+            // An output that does not exist is no file that is read.
+            if read.iter().any(|file| same_file::is_same_file(file, output).unwrap_or(false)) {
+                return Err(bad_input(format!(
+                    "{}: is one of the files that are read; choose another name for what is written",
+                    output.display()
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Tokenises into a store at `path`, which appears whole or not at all.

@@ -27,6 +27,12 @@ impl Output {
     /// # Errors
     /// Another process works on it; `path` has no name of its own; the disk refuses.
     pub(crate) fn claim(path: &Path) -> Result<Self> {
+        if path.is_symlink() && !path.exists() {
+            return Err(bad_input(format!(
+                "{}: is a link to a place that does not exist; name the place itself",
+                path.display()
+            )));
+        }
         let Some(lock_path) = lock_path(path) else {
             return Err(bad_input(format!(
                 "{}: does not name a file or folder that can be created",
@@ -44,19 +50,25 @@ impl Output {
         Ok(output)
     }
 
-    /// As [`Output::claim`], for a file: refuses a folder of that name before any work is done.
+    /// As [`Output::claim`], for a file: refuses, before any work is done, what a file must not take the place of.
     ///
     /// # Errors
-    /// As [`Output::claim`]; it is a folder.
+    /// As [`Output::claim`]; a folder, a device or another thing that is no file has that name; a file of a model would be
+    /// replaced.
     pub(crate) fn claim_file(path: &Path) -> Result<Self> {
-        let output = Self::claim(path)?;
-        if path.is_dir() {
-            return Err(bad_input(format!(
-                "{}: is a folder; want the name of a file to write",
-                path.display()
-            )));
+        let refuse = |what: &str| Err(bad_input(format!("{}: {what}", path.display())));
+        if path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+            return refuse("is a folder; want the name of a file to write");
         }
-        Ok(output)
+        if path.exists() {
+            if !path.is_file() {
+                return refuse("is no regular file; want the name of a file to write");
+            }
+            if is_of_a_model(path) {
+                return refuse("is a file of a model folder; choose another place for what is written");
+            }
+        }
+        Self::claim(path)
     }
 
     /// Claims the files that a command writes besides its output, those that are asked for.
@@ -76,6 +88,21 @@ impl Output {
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Whether a model folder would be broken without that file.
+fn is_of_a_model(path: &Path) -> bool {
+    const NAMES: [&str; 7] = [
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "model.safetensors.index.json",
+    ];
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    NAMES.contains(&&*name) || name.ends_with(".safetensors")
 }
 
 /// Refuses an output folder that another process is about to create.

@@ -58,6 +58,12 @@ impl Policy {
 /// What the path is instead; `tokenizer.json` is missing or is a Git LFS pointer.
 pub(crate) fn want_model(folder: &Path) -> Result<()> {
     check_model(folder)?;
+    if !folder.join("config.json").exists() {
+        return Err(bad_input(format!(
+            "{}: no config.json beside the weights; copy the one that belongs to them, or download the model again",
+            folder.display()
+        )));
+    }
     want_tokenizer(folder)
 }
 

@@ -38,6 +38,52 @@ fn rows_are_refused_by_file_row_and_column() {
     assert_eq!(lab.names().len(), before, "nothing is left: {:?}", lab.names());
 }
 
+/// What is read would be replaced by what is made of it, under whatever name.
+#[test]
+fn data_is_never_overwritten() {
+    let lab = Lab::with_model();
+    let model = lab.path("model");
+    let text = format!("{GOOD}\n");
+    fs::create_dir(lab.path("folder")).unwrap();
+    let data = lab.write("folder/pairs.jsonl", &text);
+    let folder = lab.path("folder");
+    std::os::unix::fs::symlink(&data, lab.path("link.jsonl")).unwrap();
+    for out in [data.clone(), lab.path("link.jsonl"), lab.path("folder/../folder/pairs.jsonl")] {
+        let wants = [out.as_str(), "files that are read"];
+        refused(&["score", "--model", &model, "--data", &folder, "--out", &out], &wants);
+        let task = format!("t={data}");
+        refused(&["eval", "--model", &model, "--reference", &model, "--task", &task, "--out", &out], &wants);
+        for flag in ["--metrics", "--summary"] {
+            let model_out = lab.path("out");
+            let files = ["--data", &data, flag, &out, "--out", &model_out];
+            refused(&[&["specialist", "--model", &model], &files[..]].concat(), &wants);
+        }
+        assert_eq!(fs::read_to_string(&data).unwrap(), text, "{out}");
+    }
+    assert!(!Path::new(&lab.path("out")).exists() && !Path::new(&lab.path("out.partial")).exists());
+}
+
+/// What is no file, and files that a model cannot do without, are not replaced.
+#[test]
+fn outputs_that_must_not_be_replaced_are_refused() {
+    let lab = Lab::with_model();
+    let (model, data) = (lab.path("model"), lab.path("suite/train/helpful.parquet"));
+    std::os::unix::fs::symlink("nowhere", lab.path("dangling")).unwrap();
+    for (out, want) in [
+        (lab.path("model/config.json"), "model folder"),
+        (lab.path("model/model.safetensors"), "model folder"),
+        ("/dev/null".to_owned(), "no regular file"),
+        (lab.path("suite"), "is a folder"),
+        (lab.path("new/"), "is a folder"),
+        (lab.path("dangling"), "does not exist"),
+    ] {
+        refused(&["score", "--model", &model, "--data", &data, "--out", &out, "--limit", "2"], &[&out, want]);
+    }
+    let out = lab.path("dangling");
+    refused(&["specialist", "--model", &model, "--data", &data, "--out", &out], &[&out, "does not exist"]);
+    assert!(!Path::new(&lab.path("dangling.partial")).exists() && !Path::new(&lab.path("new")).exists());
+}
+
 #[test]
 fn columns_and_files_are_refused_by_name() {
     let lab = Lab::with_model();

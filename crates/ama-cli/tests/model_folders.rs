@@ -179,6 +179,8 @@ fn what_is_no_full_model_is_refused_for_what_it_is() {
     let pieces = lab.copy_model("pieces");
     fs::rename(pieces.join("tokenizer.json"), pieces.join("tokenizer.model")).unwrap();
     check(&lab.path("pieces"), &["pieces", "tokenizer.model", "save_pretrained"]);
+    fs::remove_file(lab.copy_model("unconfigured").join("config.json")).unwrap();
+    check(&lab.path("unconfigured"), &["unconfigured", "no config.json beside the weights", "copy"]);
     rename(&lab.copy_model("wrapped"), |name| format!("_orig_mod.{name}"));
     check(&lab.path("wrapped"), &["wrapped/model.safetensors", "`_orig_mod.`"]);
     rename(&lab.copy_model("bare"), |name| name.trim_start_matches("model.").to_owned());

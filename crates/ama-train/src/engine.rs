@@ -244,7 +244,11 @@ impl Run {
         let norm = Work::elements(elements, 2);
         let grad_norm = timed(Op::GradNorm, Pass::Backward, norm, || self.grads.global_norm());
         if !grad_norm.is_finite() {
-            let pairs = (0..drawn).map(|i| objective.describe(i)).collect::<Vec<_>>().join("; ");
+            // A small data set is drawn more than once a step.
+            let mut pairs: Vec<String> = (0..drawn).map(|i| objective.describe(i)).collect();
+            pairs.sort();
+            pairs.dedup();
+            let pairs = pairs.join("; ");
             return Err(StepError::NonFinite { what: "gradient", pairs });
         }
         let (steps, total) = (self.summary.steps, self.summary.tokens);

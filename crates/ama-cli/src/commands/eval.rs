@@ -95,6 +95,7 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
             limit: options.limit,
             max_length: options.max_length,
         };
+        source.keep_from(&[&options.out])?;
         let pairs = source.tokenise(&policy.tokenizer, &work.tokens(&format!("pairs-{}", results.len())))?;
         let questions = source.questions(&policy.tokenizer)?;
         let score = |by: &Policy, who: &str| {

@@ -22,7 +22,7 @@ use crate::{fail_point, scoring};
 #[command(
     after_help = "Example:\n  ama score --model models/base --data pairs.parquet --out scores.parquet\n\n\
     Stopped or cut off, the same call goes on from what was scored (kept in FILE.parquet.partial until it is done).\n\n\
-    A line for every row of the files, in their order. Columns: file, row (from 1; in JSON Lines the line), id (hash of \
+    A line for every row of the files, in their order. Columns: file, row (from 1; blank lines of JSON Lines do not count), id (hash of \
     the pair), chosen_logp, rejected_logp (nats, summed over the completion), chosen_tokens, rejected_tokens, and \
     reason: why a row has no score (its other columns are null then)."
 )]
@@ -65,6 +65,7 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
         limit: options.limit,
         max_length: options.max_length,
     };
+    source.keep_from(&[&options.out])?;
     let pairs = source.tokenise(&policy.tokenizer, &work.tokens("pairs"))?;
     let how = ScoreOptions { micro_batch_tokens: options.micro_batch_tokens.max(1) };
     let started = std::time::Instant::now();

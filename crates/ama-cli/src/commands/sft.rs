@@ -86,7 +86,7 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
     let read = options.read.options(SplitKind::Train)?;
     let training = options.training.settings(options.batch, options.lr)?;
     let work = WorkFolder::of_model(&options.out, options.resume)?;
-    let _logs = Output::claim_logs([&options.metrics, &options.summary])?;
+    let logs = Output::claim_logs([&options.metrics, &options.summary])?;
     let mut policy = if options.from_scratch {
         want_folder(&options.model)?;
         let tokenizer = PairTokenizer::from_folder(&options.model)?;
@@ -107,6 +107,7 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
         limit: options.limit,
         max_length: options.max_length,
     };
+    source.keep_from(&logs.iter().map(Output::path).collect::<Vec<_>>())?;
     let store = source.tokenise(&policy.tokenizer, &work.tokens("rows"))?;
     let train_options = training.options(store.len());
     let identity = Key::of("sft")

@@ -86,7 +86,7 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
     let loss_settings = options.loss.settings()?;
     let loss = loss_settings.build().map_err(|error| bad_input(error.to_string()))?;
     let work = WorkFolder::of_model(&options.out, options.resume)?;
-    let _logs = Output::claim_logs([&options.metrics, &options.summary])?;
+    let logs = Output::claim_logs([&options.metrics, &options.summary])?;
     let mut policy = Policy::open(&options.model)?;
     let source = Source {
         files: &options.data,
@@ -96,6 +96,7 @@ pub(crate) fn run(options: &Options, console: Console) -> Result<()> {
         limit: options.limit,
         max_length: options.max_length,
     };
+    source.keep_from(&logs.iter().map(Output::path).collect::<Vec<_>>())?;
     let pairs = source.tokenise(&policy.tokenizer, &work.tokens("pairs"))?;
 
     let passes = ScoreOptions { micro_batch_tokens: training.passes.micro_batch_tokens };

@@ -13,7 +13,7 @@ use crate::tokenise::DropReason;
 pub struct Place<'a> {
     /// The data file.
     pub file: &'a Path,
-    /// 1-based row of the file; in JSON Lines the line.
+    /// 1-based row of the file; blank lines of JSON Lines do not count.
     pub row: u64,
 }
 
