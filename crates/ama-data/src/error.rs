@@ -76,7 +76,10 @@ pub enum DataError {
     },
 
     /// Text in a compression that is not read.
-    #[error("{}: it is compressed with {name}, which is not read; decompress it first (gzip and Zstandard are read)", path.display())]
+    #[error(
+        "{}: it is compressed with {name}, which is not read; decompress it first (gzip and Zstandard are read)",
+        path.display()
+    )]
     Compressed {
         /// The file.
         path: PathBuf,
