@@ -148,7 +148,7 @@ fn rows_that_are_no_json_have_their_numbers() {
     let file = folder.write("nan.jsonl", "{\"x\": NaN, \"y\": nul}");
     refused(&file, &read, &["row 1", "expected ident at character 20"]);
     let file = folder.write("nan.jsonl", "{\"x\": -Infinity, \"y\":");
-    refused(&file, &read, &["row 1", "EOF", "breaks off after 22 characters"]);
+    refused(&file, &read, &["row 1", "EOF", "breaks off after 21 characters"]);
     refused(&folder.write("python.jsonl", "{'prompt': 'p'}"), &read, &["row 1", "character 2", "'prompt'"]);
 }
 
