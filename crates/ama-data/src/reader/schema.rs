@@ -86,10 +86,7 @@ impl ColumnKind {
 
     /// Whether it can say yes or no about each row.
     fn is_verdict(&self) -> bool {
-        match self {
-            Self::Boolean | Self::Integer(_) | Self::Number(_) => true,
-            _ => false,
-        }
+        matches!(self, Self::Boolean | Self::Integer(_) | Self::Number(_))
     }
 
     /// Whether it can hold what a completion answers.
