@@ -150,7 +150,7 @@ pub(crate) fn note_taken(name: &str, reader: &RowReader) {
     }
     if !reader.unread_columns().is_empty() {
         console::note(&format!(
-            "{name}: columns of text that are not read: {}",
+            "{name}: columns of text, lists or objects that are not read: {}",
             reader.unread_columns().join(", ")
         ));
     }

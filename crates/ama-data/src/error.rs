@@ -1,6 +1,6 @@
 //! The one error type of the crate. Every message says what was wanted, what came, where, and the remedy.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::reader::{Role, SelectError};
 
@@ -75,14 +75,28 @@ pub enum DataError {
         name: &'static str,
     },
 
+    /// Text in a compression that is not read.
+    #[error(
+        "{}: it is compressed with {name}, which is not read; decompress it first (gzip and Zstandard are read)",
+        path.display()
+    )]
+    Compressed {
+        /// The file.
+        path: PathBuf,
+        /// The compression.
+        name: &'static str,
+    },
+
     /// One JSON array instead of lines.
     #[error(
         "{}, row 1: the file is one JSON array, a list instead of an object per line; convert it, for instance with \
-         `jq -c '.[]' {} > rows.jsonl`", path.display(), path.display()
+         `{}`", path.display(), lines_of_array(path, encoding)
     )]
     JsonArray {
         /// The file.
         path: PathBuf,
+        /// How its bytes become text.
+        encoding: &'static str,
     },
 
     /// A line that would take too much memory.
@@ -205,14 +219,25 @@ pub enum DataError {
 
     /// Completions with a verdict each instead of pairs.
     #[error(
-        "{}: column `{column}` says whether each completion is good (unpaired preferences, as KTO takes them), which is \
+        "{}{}: column `{column}` says whether each completion is good (unpaired preferences, as KTO takes them), which is \
          not supported; pair good and bad completions of a prompt as `chosen` and `rejected`, or for fine-tuning keep \
-         the good rows and drop the column", path.display()
+         the good rows and drop the column", path.display(), of_row(*.row)
     )]
     Unpaired {
         /// The file.
         path: PathBuf,
+        /// The first row (1-based) with a verdict, where it is in words.
+        row: Option<u64>,
         /// The column of verdicts.
+        column: String,
+    },
+
+    /// Two columns of one name, of which one would be read.
+    #[error("{}: column `{column}` comes more than once; rename or drop all but one", path.display())]
+    ColumnRepeated {
+        /// The file.
+        path: PathBuf,
+        /// The name.
         column: String,
     },
 
@@ -418,6 +443,17 @@ impl DataError {
     pub(crate) fn io(path: &std::path::Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { path, action, source }
+    }
+}
+
+/// A command that writes the items of a JSON array as lines.
+fn lines_of_array(path: &Path, encoding: &str) -> String {
+    let path = path.display();
+    match encoding {
+        "gzip" => format!("gzip -dc < {path} | jq -c '.[]' > rows.jsonl"),
+        "Zstandard" => format!("zstd -dc < {path} | jq -c '.[]' > rows.jsonl"),
+        "UTF-16" => format!("iconv -f UTF-16 -t UTF-8 {path} | jq -c '.[]' > rows.jsonl"),
+        _ => format!("jq -c '.[]' {path} > rows.jsonl"),
     }
 }
 

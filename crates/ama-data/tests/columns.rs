@@ -7,7 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ama_data::{Columns, DataError, ReadOptions, RowContent, Schema};
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
+use arrow::array::{
+    ArrayRef, BinaryArray, BooleanArray, ListBuilder, RecordBatch, StringArray, StringBuilder,
+};
 use parquet::arrow::ArrowWriter;
 use support::{Folder, columns, open, prompts, refused};
 
@@ -169,7 +171,118 @@ fn completions_with_a_verdict_are_no_examples() {
         let error = refused(&file, &read, &["`label`", "unpaired"]);
         assert!(matches!(error, DataError::Unpaired { .. }));
     }
-    // A label of text says something else.
+    // In words, under a name in other letters, among others.
+    for (name, first, second) in [
+        ("label", "\"good\"", "\"bad\""),
+        ("label", "\"true\"", "\"false\""),
+        ("Label", "true", "false"),
+        ("LABELS", "0.0", "1.0"),
+        ("label", "null", "\"Rejected\""),
+        ("label", "\"sport\"", "\" no\""),
+        ("label", "true", "\"sport\""),
+    ] {
+        let row =
+            |label: &str| format!("{{\"prompt\": \"p\", \"completion\": \"c\", \"{name}\": {label}}}\n");
+        let file = folder.write("words.jsonl", row(first) + &row(second));
+        let error = refused(&file, &read, &[&format!("`{name}`"), "unpaired"]);
+        assert!(matches!(error, DataError::Unpaired { .. }), "{name} {first}");
+    }
+    for file in both(&folder, &[("prompt", &["p"]), ("completion", &["c"]), ("label", &["bad"])]) {
+        refused(&file, &read, &["row 1", "`label`", "unpaired"]);
+    }
+    // What else a label of text says is not known: it is named.
+    for file in
+        both(&folder, &[("task", &["t"]), ("label", &["sport"]), ("prompt", &["p"]), ("completion", &["c"])])
+    {
+        let reader = open(&file, &read).unwrap();
+        assert_eq!(reader.unread_columns(), ["label"]);
+        assert_eq!(reader.map(|row| row.unwrap().task.unwrap()).collect::<Vec<_>>(), ["t"]);
+    }
     let named = folder.write("named.jsonl", r#"{"prompt": "p", "completion": "c", "label": "sport"}"#);
     assert_eq!(prompts(&named, &read), ["p"]);
+}
+
+/// A prompt that is not plain text, or whose column is called like a label, is not passed over in silence.
+#[test]
+fn a_prompt_of_another_kind_is_asked_for() {
+    let folder = Folder::new();
+    let read = ReadOptions::default();
+    let file = |name: &str, cells: &[&str]| {
+        let row = |cell: &&str| {
+            format!("{{\"{name}\": {cell}, \"chosen\": \"Sure! Blue.\", \"rejected\": \"Sure! Five.\"}}\n")
+        };
+        folder.write("p.jsonl", cells.iter().map(row).collect::<String>())
+    };
+    for (name, cells) in [
+        ("question", &["[\"q\"]"][..]),
+        ("question", &["{\"text\": \"q\"}"]),
+        ("dialog", &["[{\"speaker\": \"user\", \"text\": \"q\"}]"]),
+        ("history", &["[[\"q\", \"a\"]]"]),
+        ("question", &["5", "\"q\""]),
+        ("note", &["null", "true", "0.5", "\"q\""]),
+        ("prompt_ids", &["[1, 2]"]),
+        ("prompt_input_ids", &["[1, 2]"]),
+        ("instruction_version", &["\"q\""]),
+        ("prompt_type", &["\"q\""]),
+    ] {
+        let error = refused(&file(name, cells), &read, &[&format!("`{name}`"), &format!("prompt={name}")]);
+        assert!(matches!(error, DataError::UnknownPrompt { .. }), "{name}");
+    }
+    for (name, cell) in [
+        ("score", "0.5"),
+        ("margins", "[0.5, 1.5]"),
+        ("turns", "3"),
+        ("ok", "true"),
+        ("meta", "{\"a\": 1}"),
+        ("prompt_id", "\"x7\""),
+        ("prompt_hash", "\"x7\""),
+    ] {
+        assert_eq!(prompts(&file(name, &[cell]), &read), ["Sure!"], "{name}");
+    }
+    // A label in most files, the text itself in some: it is named.
+    let source = file("source", &["\"q\""]);
+    assert_eq!(open(&source, &read).unwrap().unread_columns(), ["source"]);
+    // Lists and bytes of Parquet.
+    let parquet = folder.write("p.parquet", "");
+    let text = |cell: &str| Arc::new(StringArray::from(vec![cell])) as ArrayRef;
+    let mut list = ListBuilder::new(StringBuilder::new());
+    list.append_value([Some("q")]);
+    let bytes = BinaryArray::from(vec![&b"q"[..]]);
+    for column in [Arc::new(list.finish()) as ArrayRef, Arc::new(bytes)] {
+        write(
+            &parquet,
+            vec![("question", column), ("chosen", text("Sure! a")), ("rejected", text("Sure! b"))],
+        );
+        refused(&parquet, &read, &["`question`", "prompt=question"]);
+    }
+}
+
+#[test]
+fn lists_and_objects_that_are_not_read_are_named() {
+    let folder = Folder::new();
+    let row = "\"prompt\": \"p\", \"chosen\": \"a\", \"rejected\": \"b\"";
+    for (extra, want) in [
+        ("\"history\": [[\"a\", \"b\"]]", &["history"][..]),
+        ("\"tools\": [{\"name\": \"f\"}]", &["tools"]),
+        ("\"context\": \"c\"", &["context"]),
+        ("\"scores\": [0.5], \"source\": \"s\"", &[]),
+        ("\"verifier\": \"sum\", \"gold\": \"1\", \"context\": \"c\"", &[]),
+    ] {
+        let file = folder.write("u.jsonl", format!("{{{row}, {extra}}}\n"));
+        assert_eq!(open(&file, &ReadOptions::default()).unwrap().unread_columns(), want, "{extra}");
+    }
+}
+
+#[test]
+fn two_columns_of_one_name_are_refused() {
+    let folder = Folder::new();
+    let file = folder.write("twice.parquet", "");
+    let text = |cell: &str| Arc::new(StringArray::from(vec![cell])) as ArrayRef;
+    let columns =
+        |name| vec![("prompt", text("p")), (name, text("q")), ("chosen", text("a")), ("rejected", text("b"))];
+    write(&file, columns("prompt"));
+    let error = refused(&file, &ReadOptions::default(), &["twice.parquet", "`prompt`", "more than once"]);
+    assert!(matches!(error, DataError::ColumnRepeated { .. }));
+    write(&file, columns("chosen"));
+    refused(&file, &ReadOptions::default(), &["`chosen`", "more than once"]);
 }

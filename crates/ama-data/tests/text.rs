@@ -28,6 +28,7 @@ fn encodings_and_line_ends() {
         ("big.jsonl", utf16(true)),
         ("windows.jsonl", text.replace('\n', "\r\n").into_bytes()),
         ("mac.jsonl", text.replace('\n', "\r").into_bytes()),
+        ("joined.jsonl", text.replace('\n', "\n\u{feff}").into_bytes()),
         ("blank.jsonl", format!("\n\n{}", text.replace('\n', "\n \n")).into_bytes()),
         ("no-end.jsonl", text.trim_end().as_bytes().to_vec()),
         ("a.jsonl.gz", gzip(&text)),
@@ -54,6 +55,27 @@ fn what_is_no_text_is_named() {
     refused(&folder.write("latin.jsonl", latin), &read, &["latin.jsonl", "row 2", "UTF-8"]);
     let bare: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
     refused(&folder.write("bare.jsonl", bare), &read, &["bare.jsonl", "UTF-16 without a byte order mark"]);
+    for start in [" ", "\n", "  "] {
+        let text = start.to_owned() + &text;
+        let little: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let big: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+        for bytes in [little, big] {
+            refused(&folder.write("bare.jsonl", bytes), &read, &["UTF-16 without a byte order mark"]);
+        }
+    }
+    for (magic, name) in
+        [(&b"BZh91AY&SY1"[..], "bzip2"), (b"\xfd7zXZ\0\0\x04", "xz"), (b"PK\x03\x04\x14\0", "zip")]
+    {
+        let error = refused(
+            &folder.write("packed.jsonl", magic),
+            &read,
+            &["packed.jsonl", name, "decompress it first"],
+        );
+        assert!(matches!(error, DataError::Compressed { .. }));
+    }
+    for ending in ["bz2", "xz", "zip"] {
+        refused(&folder.write(&format!("p.jsonl.{ending}"), ""), &read, &["decompress it first"]);
+    }
     let wide: Vec<u8> =
         [0xfeff].into_iter().chain(text.chars().map(u32::from)).flat_map(u32::to_le_bytes).collect();
     refused(&folder.write("wide.jsonl", wide), &read, &["wide.jsonl", "UTF-32"]);
@@ -111,6 +133,22 @@ fn rows_that_are_no_json_have_their_numbers() {
         &read,
         &["one JSON array", "jq"],
     );
+    // The remedy works on the file as it is packed.
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(b"[{}]").unwrap();
+    let marked: Vec<u8> = "\u{feff}[{}]".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (name, bytes, want) in [
+        ("a.json.gz", gzip.finish().unwrap(), "`gzip -dc < "),
+        ("a.json.zst", zstd::encode_all(&b"[{}]"[..], 1).unwrap(), "`zstd -dc < "),
+        ("wide.json", marked, "`iconv -f UTF-16 -t UTF-8 "),
+    ] {
+        refused(&folder.write(name, bytes), &read, &["one JSON array", want, "| jq -c"]);
+    }
+    // Not the NaN before it.
+    let file = folder.write("nan.jsonl", "{\"x\": NaN, \"y\": nul}");
+    refused(&file, &read, &["row 1", "expected ident at character 20"]);
+    let file = folder.write("nan.jsonl", "{\"x\": -Infinity, \"y\":");
+    refused(&file, &read, &["row 1", "EOF", "breaks off after 21 characters"]);
     refused(&folder.write("python.jsonl", "{'prompt': 'p'}"), &read, &["row 1", "character 2", "'prompt'"]);
 }
 

@@ -32,6 +32,7 @@ fn column_kind(data_type: &DataType) -> ColumnKind {
         DataType::Null => ColumnKind::Unknown,
         DataType::Boolean => ColumnKind::Boolean,
         integer if integer.is_integer() => ColumnKind::Integer(integer.to_string()),
+        number if number.is_numeric() => ColumnKind::Number(number.to_string()),
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => ColumnKind::Text,
         DataType::Dictionary(_, value) if column_kind(value) == ColumnKind::Text => ColumnKind::Text,
         DataType::List(item)
@@ -42,9 +43,14 @@ fn column_kind(data_type: &DataType) -> ColumnKind {
             DataType::Null => ColumnKind::Unknown,
             item if item.is_integer() => ColumnKind::Ids,
             item if is_message(item) => ColumnKind::Messages,
-            _ => ColumnKind::Other(data_type.to_string()),
+            // Embeddings, scores, times.
+            item if item.is_primitive() || *item == DataType::Boolean => {
+                ColumnKind::Other(data_type.to_string())
+            }
+            _ => ColumnKind::Nested(data_type.to_string()),
         },
         message if is_message(message) => ColumnKind::Messages,
+        other if other.is_nested() || other.is_binary() => ColumnKind::Nested(other.to_string()),
         other => ColumnKind::Other(other.to_string()),
     }
 }

@@ -43,6 +43,14 @@ pub(crate) fn assemble(
         Ok(None) => Err(at(column, CellFault::Null)),
         Err(fault) => Err(at(column, fault)),
     };
+    if let Some(label) = layout.label_at() {
+        // A cell that is no text is a verdict as well: true or 1 among words.
+        let verdict = cells.task(label).map_or(true, |cell| cell.is_some_and(|cell| is_verdict(&cell)));
+        if verdict {
+            let (path, column) = (source.to_path_buf(), layout.name(label).into());
+            return Err(DataError::Unpaired { path, row: Some(row), column });
+        }
+    }
     let content = match layout.schema {
         Schema::IdPairs => RowContent::Ids { prompt: ids(0)?, chosen: ids(1)?, rejected: ids(2)? },
         Schema::PromptCompletion => RowContent::Completion { prompt: text(0)?, completion: text(1)? },
@@ -70,16 +78,49 @@ pub(crate) fn assemble(
         true => read_check(cells, layout.content_len()).map_err(|(column, fault)| at(column, fault))?,
         false => None,
     };
-    let task = match layout.tasked {
-        true => match cells.task(layout.len() - 1) {
-            Err(fault) if need_task => return Err(at(layout.len() - 1, fault)),
+    let task = match layout.task_at() {
+        Some(column) => match cells.task(column) {
+            Err(fault) if need_task => return Err(at(column, fault)),
             cell => cell.ok().flatten(),
         },
-        false => None,
+        None => None,
     };
     let row = Row { source: source.clone(), row, content, check, task };
     row.validate().map_err(|error| in_the_files_words(error, layout))?;
     Ok(row)
+}
+
+/// Whether a label in words says that a completion is good or bad, rather than what it is about.
+fn is_verdict(label: &str) -> bool {
+    const VERDICTS: [&str; 26] = [
+        "good",
+        "bad",
+        "true",
+        "false",
+        "desirable",
+        "undesirable",
+        "chosen",
+        "rejected",
+        "0",
+        "1",
+        "-1",
+        "0.0",
+        "1.0",
+        "yes",
+        "no",
+        "positive",
+        "negative",
+        "correct",
+        "incorrect",
+        "preferred",
+        "dispreferred",
+        "accepted",
+        "right",
+        "wrong",
+        "like",
+        "dislike",
+    ];
+    VERDICTS.contains(&label.trim().to_lowercase().as_str())
 }
 
 /// An error about a cell, with the column's name in the file instead of its role's.

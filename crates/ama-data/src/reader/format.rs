@@ -65,7 +65,7 @@ pub(crate) fn unknown(path: &Path) -> DataError {
              does not say which cells are empty text and which are missing)"
         }
         table if TABLES.contains(&table) => "write it as Parquet or JSON Lines",
-        "parquet" | "pq" | "arrow" => "decompress it first",
+        "parquet" | "pq" | "arrow" | "bz2" | "xz" | "zip" | "lz4" | "7z" => "decompress it first",
         _ => "convert or rename it",
     };
     DataError::UnknownFormat { path: path.to_path_buf(), remedy }
@@ -77,6 +77,21 @@ pub(crate) fn head(path: &Path, len: u64) -> Result<Vec<u8>, DataError> {
     let file = File::open(path).map_err(DataError::io(path, "open"))?;
     file.take(len).read_to_end(&mut bytes).map_err(DataError::io(path, "read"))?;
     Ok(bytes)
+}
+
+/// Refuses text in a compression that is not read, by the first bytes of the file.
+pub(crate) fn refuse_compressed(path: &Path, head: &[u8]) -> Result<(), DataError> {
+    let kinds: [(&[u8], &str); 5] = [
+        (b"BZh", "bzip2"),
+        (b"\xfd7zXZ\0", "xz"),
+        (b"PK\x03\x04", "zip"),
+        (b"7z\xbc\xaf\x27\x1c", "7z"),
+        (b"\x04\x22\x4d\x18", "LZ4"),
+    ];
+    match kinds.into_iter().find(|(magic, _)| head.starts_with(magic)) {
+        Some((_, name)) => Err(DataError::Compressed { path: path.to_path_buf(), name }),
+        None => Ok(()),
+    }
 }
 
 /// Refuses what Git has in place of a large file where git-lfs was not there when the repository was cloned.

@@ -22,10 +22,16 @@ impl<'a> Object<'a> {
     pub(crate) fn parse(text: &'a str) -> Result<Self, String> {
         let whole = match serde_json::from_str::<IgnoredAny>(text) {
             Ok(_) => Cow::Borrowed(text),
-            Err(error) => {
-                let finite = without_non_finite(text).filter(|finite| is_valid(finite));
-                Cow::Owned(finite.ok_or_else(|| describe(text, &error))?)
-            }
+            Err(error) => match without_non_finite(text, OUT_OF_RANGE) {
+                Some(finite) if is_valid(&finite) => Cow::Owned(finite),
+                // The number is not at fault: what is comes elsewhere, at the place that a shorter number leaves it at.
+                Some(_) => {
+                    let finite = without_non_finite(text, "0").unwrap_or_default();
+                    let error = serde_json::from_str::<IgnoredAny>(&finite).err().unwrap_or(error);
+                    return Err(describe(text, &error));
+                }
+                None => return Err(describe(text, &error)),
+            },
         };
         match whole.as_bytes().first() {
             Some(b'{') => {}
@@ -122,8 +128,9 @@ fn describe(text: &str, error: &serde_json::Error) -> String {
     format!("{message} at character {}, before {rest:?}", text[..at].chars().count() + 1)
 }
 
-/// The text with a number out of range in place of `NaN` and infinities outside of strings; `None` if there are none.
-fn without_non_finite(text: &str) -> Option<String> {
+/// The text with another number in place of `NaN` and infinities outside of strings, padded to their length where it is
+/// shorter; `None` if there are none.
+fn without_non_finite(text: &str, number: &str) -> Option<String> {
     let mut out = String::with_capacity(text.len() + 16);
     let mut rest = text;
     let mut found = false;
@@ -138,7 +145,8 @@ fn without_non_finite(text: &str) -> Option<String> {
             ["NaN", "-NaN", "Infinity", "-Infinity"].into_iter().find(|word| rest.starts_with(word))
         {
             found = true;
-            out.push_str(OUT_OF_RANGE);
+            out.push_str(number);
+            out.extend(std::iter::repeat_n(' ', word.len().saturating_sub(number.len())));
             rest = &rest[word.len()..];
         } else {
             out.push_str(&rest[..1]);

@@ -56,7 +56,7 @@ fn bad_line(source: &Path, lines: &Lines, message: String) -> DataError {
 fn find_columns(source: &Arc<Path>) -> Result<Option<Vec<Column>>, DataError> {
     let mut lines = Lines::open(source)?;
     if lines.first_byte()? == Some(b'[') {
-        return Err(DataError::JsonArray { path: source.to_path_buf() });
+        return Err(DataError::JsonArray { path: source.to_path_buf(), encoding: lines.encoding() });
     }
     let mut columns: Vec<Column> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
@@ -95,9 +95,7 @@ fn find_columns(source: &Arc<Path>) -> Result<Option<Vec<Column>>, DataError> {
             if column.first_nested.is_none() && value.starts_with(['[', '{']) {
                 column.first_nested = Some(lines.row());
             }
-            if column.kind == ColumnKind::Unknown {
-                column.kind = kind_of(value);
-            }
+            column.kind.join(|| kind_of(value));
         }
     }
     match (any_object, first_error) {
@@ -118,17 +116,22 @@ fn kind_of(value: &str) -> ColumnKind {
         (Some(b'"'), _) => ColumnKind::Text,
         (Some(b't' | b'f'), _) => ColumnKind::Boolean,
         (Some(b'{'), _) if is_message(value) => ColumnKind::Messages,
-        (Some(b'{'), _) => ColumnKind::Other("an object".into()),
+        (Some(b'{'), _) => ColumnKind::Nested("an object".into()),
         (_, Some(items)) => match items.as_bytes().first() {
             Some(b']' | b'n') | None => ColumnKind::Unknown,
-            Some(b'-' | b'0'..=b'9') => ColumnKind::Ids,
+            Some(b'-' | b'0'..=b'9') => match items.split([',', ']']).next() {
+                Some(first) if first.contains(['.', 'e', 'E']) => {
+                    ColumnKind::Other("a list of numbers".into())
+                }
+                _ => ColumnKind::Ids,
+            },
             Some(b'{') if is_message(items) => ColumnKind::Messages,
-            Some(b'{') => ColumnKind::Other("a list of objects".into()),
-            Some(b'"') => ColumnKind::Other("a list of text".into()),
-            Some(b'[') => ColumnKind::Other("a list of lists".into()),
+            Some(b'{') => ColumnKind::Nested("a list of objects".into()),
+            Some(b'"') => ColumnKind::Nested("a list of text".into()),
+            Some(b'[') => ColumnKind::Nested("a list of lists".into()),
             Some(_) => ColumnKind::Other("a list of booleans".into()),
         },
-        _ if value.contains(['.', 'e', 'E']) => ColumnKind::Other("a number".into()),
+        _ if value.contains(['.', 'e', 'E']) => ColumnKind::Number("a number".into()),
         _ => ColumnKind::Integer("a number".into()),
     }
 }

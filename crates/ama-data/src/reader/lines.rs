@@ -33,14 +33,15 @@ impl Lines {
     /// # Errors
     /// It cannot be read; an encoding that is not read.
     pub(crate) fn open(source: &Arc<Path>) -> Result<Self, DataError> {
-        let magic = format::head(source, 4)?;
+        let magic = format::head(source, 6)?;
+        format::refuse_compressed(source, &magic)?;
         let file = File::open(source).map_err(DataError::io(source, "open"))?;
         let (mut reader, mut encoding): (Box<dyn BufRead + Send>, _) = match magic.as_slice() {
             [0x1f, 0x8b, ..] => {
                 let decoder = flate2::bufread::MultiGzDecoder::new(BufReader::new(file));
                 (Box::new(BufReader::new(decoder)), "gzip")
             }
-            [0x28, 0xb5, 0x2f, 0xfd] => {
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => {
                 let decoder = zstd::Decoder::new(file).map_err(DataError::io(source, "decompress"))?;
                 (Box::new(BufReader::new(decoder)), "Zstandard")
             }
@@ -57,7 +58,11 @@ impl Lines {
                 reader.consume(2);
                 reader = Box::new(BufReader::new(Utf16::new(reader, big_endian)));
             }
-            [b'{' | b'[', 0, ..] | [0, b'{' | b'[', ..] => return other("UTF-16 without a byte order mark"),
+            [a, 0, 0, 0, ..] | [0, 0, 0, a, ..] if *a != 0 => return other("UTF-32"),
+            // The letters of ASCII, whichever the text begins with.
+            [a, 0, b, 0, ..] | [0, a, 0, b, ..] if *a != 0 && *b != 0 => {
+                return other("UTF-16 without a byte order mark");
+            }
             start if start.starts_with(UTF8_MARK) => reader.consume(UTF8_MARK.len()),
             _ => {}
         }
@@ -97,19 +102,31 @@ impl Lines {
                 let path = self.source.to_path_buf();
                 return Err(DataError::LineTooLong { path, row: self.row + 1, most_mib: MAX_LINE >> 20 });
             }
-            if !self.buffer.trim_ascii().is_empty() {
+            if !self.trimmed().is_empty() {
                 self.row += 1;
                 return Ok(true);
             }
         }
     }
 
-    /// The line, without white space around it.
+    /// The line's bytes, without white space around them. A mark of UTF-8 comes before any line where files were appended
+    /// to each other.
+    fn trimmed(&self) -> &[u8] {
+        let line = self.buffer.trim_ascii();
+        line.strip_prefix(UTF8_MARK).unwrap_or(line).trim_ascii()
+    }
+
+    /// How the bytes of the file become text.
+    pub(crate) fn encoding(&self) -> &'static str {
+        self.encoding
+    }
+
+    /// The line, without white space and a mark of UTF-8 around it.
     ///
     /// # Errors
     /// It is not UTF-8.
     pub(crate) fn text(&self) -> Result<&str, DataError> {
-        std::str::from_utf8(self.buffer.trim_ascii()).map_err(|_| DataError::Encoding {
+        std::str::from_utf8(self.trimmed()).map_err(|_| DataError::Encoding {
             path: self.source.to_path_buf(),
             row: Some(self.row),
             name: "not UTF-8 (Latin-1 or another encoding of single bytes)",

@@ -72,9 +72,9 @@ struct Wanted<'a> {
 /// Accepted columns (the shape is found by itself; [`Columns`] says which column has a role under another name):
 /// - `prompt_ids`, `chosen_ids`, `rejected_ids`: lists of any integer type. They win over text.
 /// - `prompt`, `chosen`, `rejected`: any Arrow string type, also as a dictionary.
-/// - `chosen`, `rejected`, and no other column of text that could be the prompt: their shared beginning is the prompt,
-///   found as TRL's `extract_prompt` does.
-/// - `prompt`, `completion`: fine-tuning rows, unless a column `label` says which of them are bad.
+/// - `chosen`, `rejected`, and no other column (of text, lists or objects) that could be the prompt: their shared
+///   beginning is the prompt, found as TRL's `extract_prompt` does.
+/// - `prompt`, `completion`: fine-tuning rows, unless a column `label` says which of them are bad, in numbers or words.
 /// - `verifier`, `gold` besides: how an answer is checked ([`Check`](crate::row::Check)); null in both is no check.
 /// - `task` besides, as text or integers: which task a row of a pooled file belongs to
 ///   ([`only_task`](RowReader::only_task)).
@@ -203,7 +203,7 @@ impl RowReader {
         self.schema
     }
 
-    /// Columns of text, or of conversations, that are not read, other than those that label a row (`id`, `source`, ...): a
+    /// Columns of text, lists or objects that are not read, other than those that label a row (`id`, `language`, ...): a
     /// system prompt would be lost with them.
     pub fn unread_columns(&self) -> &[String] {
         &self.unread

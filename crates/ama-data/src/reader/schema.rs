@@ -59,20 +59,39 @@ pub(crate) enum ColumnKind {
     Boolean,
     /// A list of objects with `role` (or `from`), or one such object.
     Messages,
+    /// Any other number, by name.
+    Number(String),
+    /// Lists, objects or bytes that may hold text, by name.
+    Nested(String),
     /// Nothing but nulls so far, or empty lists: fits anything, and the cells will tell.
     Unknown,
-    /// Anything else, by name.
+    /// Anything else (dates, lists of numbers), by name.
     Other(String),
 }
 
 impl ColumnKind {
+    /// Takes in what a further cell holds, where rows can differ: text among numbers makes a column of text, and the cells
+    /// will tell. Otherwise the first cell that is not null decides.
+    pub(crate) fn join(&mut self, next: impl FnOnce() -> Self) {
+        match self {
+            Self::Unknown => *self = next(),
+            Self::Integer(_) | Self::Number(_) | Self::Boolean | Self::Other(_) => {
+                if let wider @ (Self::Text | Self::Messages | Self::Nested(_)) = next() {
+                    *self = wider;
+                }
+            }
+            Self::Text | Self::Ids | Self::Messages | Self::Nested(_) => {}
+        }
+    }
+
     /// Whether it can say yes or no about each row.
     fn is_verdict(&self) -> bool {
-        match self {
-            Self::Boolean | Self::Integer(_) => true,
-            Self::Other(name) => name.starts_with("Float") || name == "a number",
-            _ => false,
-        }
+        matches!(self, Self::Boolean | Self::Integer(_) | Self::Number(_))
+    }
+
+    /// Whether it can hold what a completion answers.
+    fn may_be_prompt(&self) -> bool {
+        matches!(self, Self::Text | Self::Ids | Self::Messages | Self::Nested(_))
     }
 
     fn description(&self) -> String {
@@ -82,7 +101,7 @@ impl ColumnKind {
             Self::Boolean => "booleans".into(),
             Self::Messages => "conversations".into(),
             Self::Unknown => "nothing but nulls".into(),
-            Self::Integer(name) | Self::Other(name) => name.clone(),
+            Self::Integer(name) | Self::Number(name) | Self::Nested(name) | Self::Other(name) => name.clone(),
         }
     }
 }
@@ -100,11 +119,14 @@ pub(crate) struct Column {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Layout {
     pub(crate) schema: Schema,
-    /// The content's columns in the order of its fields; then `verifier` and `gold`; then `task`.
-    columns: Vec<(Role, String)>,
+    /// The content's columns in the order of its fields; then `verifier` and `gold`; then `task`; then a label, which has
+    /// no role.
+    columns: Vec<(Option<Role>, String)>,
     pub(crate) checked: bool,
     pub(crate) tasked: bool,
-    /// Columns of text, or of conversations, that are not read and do not look like labels.
+    /// Whether the last column is a label in words, which may say that a completion is a bad one.
+    pub(crate) labelled: bool,
+    /// Columns of text, lists or objects that are not read and do not look like labels.
     pub(crate) unread: Vec<String>,
 }
 
@@ -119,19 +141,27 @@ impl Layout {
         &self.columns[column].1
     }
 
-    /// Number of columns that are read.
-    pub(crate) fn len(&self) -> usize {
-        self.columns.len()
-    }
-
     /// Number of columns of the content.
     pub(crate) fn content_len(&self) -> usize {
         self.schema.roles().len()
     }
 
+    /// The place of the column `task`, where there is one.
+    pub(crate) fn task_at(&self) -> Option<usize> {
+        self.tasked.then(|| self.columns.len() - 1 - usize::from(self.labelled))
+    }
+
+    /// The place of the label in words, where there is one.
+    pub(crate) fn label_at(&self) -> Option<usize> {
+        self.labelled.then(|| self.columns.len() - 1)
+    }
+
     /// The file's name of a role's column.
     pub(crate) fn name_of(&self, role: &str) -> Option<&str> {
-        self.columns.iter().find(|(other, _)| other.name() == role).map(|(_, name)| name.as_str())
+        self.columns
+            .iter()
+            .find(|(other, _)| other.is_some_and(|other| other.name() == role))
+            .map(|(_, name)| name.as_str())
     }
 }
 
@@ -199,15 +229,35 @@ pub(crate) fn detect(
     if tasked {
         roles.push(Role::Task);
     }
-    let read: Vec<(Role, String)> =
-        roles.into_iter().filter_map(|role| Some((role, columns.name_of(role)?.to_owned()))).collect();
-    let unread = found
-        .iter()
-        .filter(|column| matches!(column.kind, ColumnKind::Text | ColumnKind::Messages))
-        .filter(|column| !is_label(&column.name) && !read.iter().any(|(_, name)| *name == column.name))
-        .map(|column| column.name.clone())
-        .collect();
-    Ok(Layout { schema, columns: read, checked, tasked, unread })
+    let mut read: Vec<(Option<Role>, String)> =
+        roles.into_iter().filter_map(|role| Some((Some(role), columns.name_of(role)?.to_owned()))).collect();
+    if let Some((_, name)) =
+        read.iter().find(|(_, name)| found.iter().filter(|c| c.name == *name).count() > 1)
+    {
+        return Err(DataError::ColumnRepeated { path: path.to_path_buf(), column: name.clone() });
+    }
+    let is_read = |name: &str| read.iter().any(|(_, other)| other == name);
+    let label = match schema {
+        Schema::PromptCompletion => found.iter().find(|column| {
+            is_verdict_name(&column.name) && column.kind == ColumnKind::Text && !is_read(&column.name)
+        }),
+        _ => None,
+    };
+    let is_noted = |column: &&Column| {
+        let name = column.name.as_str();
+        let may_matter =
+            matches!(column.kind, ColumnKind::Text | ColumnKind::Messages | ColumnKind::Nested(_));
+        // What the verifiers of our own suites are told apart by.
+        let of_suite = name == "context" && file.column(Role::Verifier).is_some();
+        let passed = is_label(name)
+            && label.is_none_or(|label| label.name != name)
+            && !(schema == Schema::ImplicitPromptPairs && may_name_prompt(name));
+        may_matter && !is_read(name) && !of_suite && !passed
+    };
+    let unread = found.iter().filter(is_noted).map(|column| column.name.clone()).collect();
+    let labelled = label.is_some();
+    read.extend(label.map(|label| (None, label.name.clone())));
+    Ok(Layout { schema, columns: read, checked, tasked, labelled, unread })
 }
 
 /// A file's columns and what they are taken for.
@@ -243,13 +293,14 @@ impl<'a> File<'a> {
 
     /// Rows of prompt, completion and a verdict (TRL's unpaired preference): some of the completions are bad ones.
     fn refuse_unpaired(&self, schema: Schema) -> Result<(), DataError> {
-        let verdict = self.found.iter().find(|column| {
-            ["label", "labels", "kto_tag"].contains(&column.name.as_str()) && column.kind.is_verdict()
-        });
+        let verdict =
+            self.found.iter().find(|column| is_verdict_name(&column.name) && column.kind.is_verdict());
         match verdict {
-            Some(column) if schema == Schema::PromptCompletion => {
-                Err(DataError::Unpaired { path: self.path.to_path_buf(), column: column.name.clone() })
-            }
+            Some(column) if schema == Schema::PromptCompletion => Err(DataError::Unpaired {
+                path: self.path.to_path_buf(),
+                row: None,
+                column: column.name.clone(),
+            }),
             _ => Ok(()),
         }
     }
@@ -261,19 +312,17 @@ impl<'a> File<'a> {
         }
         let known = |name: &str| {
             let roles = [Role::Chosen, Role::Rejected, Role::Verifier, Role::Gold, Role::Task];
-            roles.into_iter().any(|role| self.columns.name_of(role) == Some(name)) || is_label(name)
+            roles.into_iter().any(|role| self.columns.name_of(role) == Some(name))
+                || is_label(name) && !names_prompt(name)
         };
         let candidates: Vec<&str> = self
             .found
             .iter()
-            .filter(|column| column.kind == ColumnKind::Text && !known(&column.name))
+            .filter(|column| column.kind.may_be_prompt() && !known(&column.name))
             .map(|column| column.name.as_str())
             .collect();
         // The likeliest one stands in the remedy.
-        let likely = candidates.iter().find(|name| {
-            let name = name.to_ascii_lowercase();
-            ["prompt", "question", "instruction", "query"].iter().any(|word| name.contains(word))
-        });
+        let likely = candidates.iter().find(|name| names_prompt(name));
         match likely.or(candidates.first()) {
             None => Ok(()),
             Some(&example) => Err(DataError::UnknownPrompt {
@@ -341,9 +390,26 @@ fn quoted<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
+/// Whether a column of this name, beside prompt and completion, may say which completions are good.
+fn is_verdict_name(name: &str) -> bool {
+    ["label", "labels", "kto_tag"].iter().any(|verdict| name.eq_ignore_ascii_case(verdict))
+}
+
+/// Whether a column's name speaks of a prompt, and not of its number or of who wrote it.
+fn names_prompt(name: &str) -> bool {
+    let name = name.to_lowercase();
+    ["prompt", "question", "instruction", "query", "input"].iter().any(|word| name.contains(word))
+        && !["id", "hash", "model"].iter().any(|end| name.ends_with(end))
+}
+
+/// Whether a column labels the row in some files and holds the text to answer in others.
+fn may_name_prompt(name: &str) -> bool {
+    ["source", "type", "category"].contains(&name.to_lowercase().as_str())
+}
+
 /// Whether a column's name says that it labels the row (where it is from, who wrote it), so that it is not the prompt.
 fn is_label(name: &str) -> bool {
-    const LABELS: [&str; 24] = [
+    const LABELS: [&str; 27] = [
         "id",
         "ids",
         "idx",
@@ -368,6 +434,9 @@ fn is_label(name: &str) -> bool {
         "created_at",
         "version",
         "label",
+        "meta",
+        "metadata",
+        "tags",
     ];
     let lower = name.to_lowercase();
     let last = lower.rsplit(['_', '-', '.', ' ']).next().unwrap_or(&lower);
