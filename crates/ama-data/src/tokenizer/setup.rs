@@ -26,6 +26,8 @@ pub(super) enum Refused {
     Tokenizer(tokenizers::Error),
     /// A key of `tokenizer_config.json` whose effect is not repeated here.
     Unsupported(&'static str),
+    /// A key of `tokenizer_config.json` that is neither true nor false.
+    Flag(&'static str),
 }
 
 impl From<tokenizers::Error> for Refused {
@@ -41,6 +43,7 @@ pub(super) fn set_up(files: &Files, bytes: &[u8]) -> Result<SetUp, Refused> {
     let byte_level = bytes.windows(BYTE_LEVEL.len()).any(|window| window == BYTE_LEVEL);
     let class = classes::choose(config, &files.model, byte_level).map_err(Refused::Class)?;
     refuse_unsupported(config)?;
+    want_flags(config, class)?;
     let settings = Settings::read(files).map_err(Refused::Key)?;
     let special = special_tokens(class, &settings, &files.tokenizer);
     let text = |name: &str| special.iter().find(|(other, _)| other == name).map(|(_, token)| token.content());
@@ -80,6 +83,24 @@ fn refuse_unsupported(config: &serde_json::Map<String, Value>) -> Result<(), Ref
     }
 }
 
+/// Refuses what is no flag where one counts; some classes take null for their default.
+fn want_flags(config: &serde_json::Map<String, Value>, class: Class) -> Result<(), Refused> {
+    let want = |key, null_is_default| match config.get(key) {
+        None | Some(Value::Bool(_)) => Ok(()),
+        Some(Value::Null) if null_is_default => Ok(()),
+        Some(_) => Err(Refused::Flag(key)),
+    };
+    want("split_special_tokens", false)?;
+    if class == Class::Llama {
+        want("legacy", true)?;
+    }
+    match class {
+        Class::File | Class::Gemma => Ok(()),
+        Class::Llama | Class::CodeLlama | Class::Qwen2 | Class::Qwen3_5 => want("add_prefix_space", true),
+        Class::Gpt2 | Class::CodeGen | Class::GptNeoX | Class::Cohere => want("add_prefix_space", false),
+    }
+}
+
 /// All special tokens with a name, in the order in which they are registered.
 fn special_tokens(class: Class, settings: &Settings, file: &Value) -> Vec<(String, Token)> {
     let default = |name: &str| {
@@ -100,6 +121,8 @@ fn special_tokens(class: Class, settings: &Settings, file: &Value) -> Vec<(Strin
     for (name, token) in own.chain(settings.first.iter().cloned()).chain(settings.own.iter().cloned()) {
         settings::set(&mut tokens, &name, token);
     }
+    // A named token keeps its place where such an object gives it.
+    tokens.sort_by_key(|(name, _)| NAMED.iter().position(|named| named == name).unwrap_or(NAMED.len()));
     tokens
 }
 
