@@ -133,8 +133,12 @@ pub(super) struct Settings {
     pub(super) own: Vec<(String, Token)>,
     /// The same, where they are objects or stand in `special_tokens_map.json`: they are registered before `own`.
     pub(super) first: Vec<(String, Token)>,
+    /// Keys of such names that hold no token, and whether they hold something else instead.
+    pub(super) none: BTreeMap<String, Option<BadKey>>,
     /// Special tokens without a name; `None` if no file has a list of them.
     pub(super) extra: Option<Vec<Token>>,
+    /// Whether these stand under the newer name, or under the older one in its place.
+    pub(super) newer: bool,
     /// Added tokens by id, which decides their order.
     pub(super) added: BTreeMap<i64, Description>,
 }
@@ -163,8 +167,9 @@ impl Settings {
         } else {
             settings.read_older_files(files, &mut by_content, &mut older)?;
         }
+        settings.newer = settings.extra.is_some();
         // The older name counts where no file has a list under the newer one.
-        if settings.extra.is_none()
+        if !settings.newer
             && let Some((file, list)) = older
         {
             settings.extra = Some(tokens(file, OLDER, list)?);
@@ -236,12 +241,17 @@ impl Settings {
             let text = value.is_string() && file == CONFIG;
             let place = if text { &mut self.own } else { &mut self.first };
             let marked = file == SPECIAL || value["__type"] == "AddedToken";
-            match (token, value) {
-                // In the configuration such an object may be anything.
-                (_, Value::Object(_)) if !marked => {}
-                (None, Value::Object(_)) => return Err(bad()),
-                (Some(token), _) => set(place, key, token),
-                (None, _) => place.retain(|(name, _)| name != key),
+            match token {
+                Some(token) if value.is_string() || marked => {
+                    set(place, key, token);
+                    self.none.remove(key);
+                }
+                None if value.is_object() && marked => return Err(bad()),
+                // In the configuration an object without the mark may be anything.
+                _ => {
+                    place.retain(|(name, _)| name != key);
+                    self.none.insert(key.to_owned(), (!value.is_null()).then(bad));
+                }
             }
         }
         Ok(())

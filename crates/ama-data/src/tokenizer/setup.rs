@@ -44,7 +44,20 @@ pub(super) fn set_up(files: &Files, bytes: &[u8]) -> Result<SetUp, Refused> {
     let class = classes::choose(config, &files.model, byte_level).map_err(Refused::Class)?;
     refuse_unsupported(config)?;
     want_flags(config, class)?;
-    let settings = Settings::read(files).map_err(Refused::Key)?;
+    let mut settings = Settings::read(files).map_err(Refused::Key)?;
+    for &(name, token) in class.own_tokens() {
+        match settings.none.get_mut(name).map(Option::take) {
+            Some(Some(bad)) => return Err(Refused::Key(bad)),
+            Some(None) => {}
+            // The class's own list, under the older name: a text under a token's name does not change it.
+            None if !settings.newer => {
+                let object = settings.first.iter().find(|(other, _)| other == name);
+                let token = object.map_or_else(|| Token::Text(token.to_owned()), |(_, token)| token.clone());
+                settings.extra.get_or_insert_default().push(token);
+            }
+            None => {}
+        }
+    }
     let special = special_tokens(class, &settings, &files.tokenizer);
     let text = |name: &str| special.iter().find(|(other, _)| other == name).map(|(_, token)| token.content());
     let file = match class.rebuild(&files.tokenizer, config, text("unk_token")) {
@@ -60,7 +73,8 @@ pub(super) fn set_up(files: &Files, bytes: &[u8]) -> Result<SetUp, Refused> {
     Ok(SetUp {
         eos_token: text("eos_token").map(str::to_owned),
         split_special: config.get("split_special_tokens").and_then(Value::as_bool).unwrap_or(false),
-        fill_token: (class == Class::CodeLlama).then_some("<FILL_ME>"),
+        fill_token: (class == Class::CodeLlama && !settings.none.contains_key("fill_token"))
+            .then_some("<FILL_ME>"),
         tokenizer,
     })
 }
@@ -116,7 +130,7 @@ fn special_tokens(class: Class, settings: &Settings, file: &Value) -> Vec<(Strin
         };
         tokens.extend(token.map(|token| (name.to_owned(), token)));
     }
-    let own = class.own_tokens().iter();
+    let own = class.own_tokens().iter().filter(|(name, _)| !settings.none.contains_key(*name));
     let own = own.map(|&(name, token)| (name.to_owned(), Token::Text(token.to_owned())));
     for (name, token) in own.chain(settings.first.iter().cloned()).chain(settings.own.iter().cloned()) {
         settings::set(&mut tokens, &name, token);

@@ -230,6 +230,16 @@ def variants(base):
             yield f"{c}: add_prefix_space {value}", b, {}, config(tokenizer_class=c, add_prefix_space=value) | model("llama")
     for value in (None, "auto", 1):
         yield f"split_special_tokens {value}", b, {}, config(**plain, split_special_tokens=value) | model("llama")
+    fill = ("prefix_token", "middle_token", "suffix_token", "eot_token", "fill_token")
+    for name, keys in {"null": dict.fromkeys(fill), "prefix null": {"prefix_token": None}, "text": {"prefix_token": "<a1>"},
+                       "object": {"prefix_token": typed("<a1>")}, "object without its mark": {"prefix_token": {"content": "<a1>"}}}.items():
+        yield f"CodeLlamaTokenizer: own token {name}", "pieces", {}, config(tokenizer_class="CodeLlamaTokenizer", **keys) | model("llama")
+    for name, keys in {"list": {"extra_special_tokens": ["<tool>"]}, "object": {
+            "extra_special_tokens": {"a": "<img>"}, "additional_special_tokens": ["<tool>"]}}.items():
+        yield f"CodeLlamaTokenizer: own token text, extra {name}", "pieces", {}, config(
+            tokenizer_class="CodeLlamaTokenizer", prefix_token="<a1>", **keys) | model("llama")
+    yield "CodeLlamaTokenizer: own token null in the map", "pieces", {}, config(tokenizer_class="CodeLlamaTokenizer") | model("llama") | {
+        "special_tokens_map.json": {"eot_token": None, "fill_token": None}}
     for key in ("add_prefix_space", "legacy"):
         yield f"{key} None", "pieces", {}, config(**llama, **{key: None}) | model("llama")
 
