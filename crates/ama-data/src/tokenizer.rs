@@ -327,6 +327,11 @@ fn refusal(dir: &Path, path: &Path, refused: Refused) -> DataError {
             "`auto_map` asks for Python code of the folder, which is not run".into(),
             "remove auto_map if tokenizer.json is the whole tokenizer",
         ),
+        Refused::Flag(key) => refuse(
+            "tokenizer_config.json",
+            format!("`{key}` is neither true nor false"),
+            "set it to one of them, or remove it for the default of the tokenizer class",
+        ),
         Refused::Unsupported(key) => refuse(
             "tokenizer_config.json",
             format!("`{key}` is not supported"),

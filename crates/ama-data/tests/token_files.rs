@@ -110,6 +110,27 @@ fn tokenizer_folders() {
             ["`added_tokens_decoder`", "tokenizer_config.json"],
         ),
         (r#"{"fast_tokenizer_files": ["tokenizer.4.0.json"]}"#, ["`fast_tokenizer_files`", "not supported"]),
+        (
+            r#"{"model_specific_special_tokens": ["<a>"]}"#,
+            ["`model_specific_special_tokens`", "tokenizer_config.json"],
+        ),
+        (
+            r#"{"model_specific_special_tokens": {"a": 7}}"#,
+            ["`model_specific_special_tokens.a`", "tokenizer_config.json"],
+        ),
+        (
+            r#"{"image_token": {"__type": "AddedToken", "content": "<a>", "lstrip": 1}}"#,
+            ["`image_token`", "tokenizer_config.json"],
+        ),
+        (r#"{"split_special_tokens": null}"#, ["`split_special_tokens`", "neither true nor false"]),
+        (
+            r#"{"tokenizer_class": "Qwen2Tokenizer", "add_prefix_space": "auto"}"#,
+            ["`add_prefix_space`", "neither true nor false"],
+        ),
+        (
+            r#"{"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": null}"#,
+            ["`add_prefix_space`", "neither true nor false"],
+        ),
     ] {
         let text = refused(config);
         assert!(wants.iter().all(|want| text.contains(want)), "{config}: {text}");

@@ -128,7 +128,7 @@ impl Class {
         }
     }
 
-    /// Special tokens of the class's own, whatever the files say.
+    /// Special tokens of the class's own, unless a file says that there is none.
     pub(super) fn own_tokens(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::CodeLlama => &[

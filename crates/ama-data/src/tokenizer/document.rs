@@ -1,19 +1,21 @@
 //! A JSON object that remembers the order of its keys, in which new tokens get their ids.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-const NESTED: &str = "extra_special_tokens";
+/// Keys of objects whose keys have an order that counts, too.
+const NESTED: [&str; 2] = ["extra_special_tokens", "model_specific_special_tokens"];
 
-/// A JSON object with the order of its keys and of those in its object `extra_special_tokens`.
+/// A JSON object with the order of its keys and of those in some of its objects.
 #[derive(Debug, Default)]
 pub(super) struct Document {
     map: Map<String, Value>,
     keys: Vec<String>,
-    nested_keys: Vec<String>,
+    nested_keys: BTreeMap<String, Vec<String>>,
 }
 
 impl Document {
@@ -31,16 +33,17 @@ impl Document {
         self.keys.iter().filter_map(|key| Some((key.as_str(), self.map.get(key)?)))
     }
 
-    /// The same of the object `extra_special_tokens`; nothing if that is no object.
-    pub(super) fn nested_in_order(&self) -> impl Iterator<Item = (&str, &Value)> {
-        let nested = self.map.get(NESTED);
-        self.nested_keys.iter().filter_map(move |key| Some((key.as_str(), nested?.get(key)?)))
+    /// The same of one of the objects [`NESTED`]; nothing if there is none.
+    pub(super) fn nested_in_order(&self, object: &str) -> impl Iterator<Item = (&str, &Value)> {
+        let nested = self.map.get(object);
+        let keys = self.nested_keys.get(object).into_iter().flatten();
+        keys.filter_map(move |key| Some((key.as_str(), nested?.get(key)?)))
     }
 }
 
 struct Keys {
     keys: Vec<String>,
-    nested: Vec<String>,
+    nested: BTreeMap<String, Vec<String>>,
 }
 
 impl<'de> Deserialize<'de> for Keys {
@@ -54,11 +57,11 @@ impl<'de> Deserialize<'de> for Keys {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Keys, A::Error> {
-                let mut found = Keys { keys: Vec::new(), nested: Vec::new() };
+                let mut found = Keys { keys: Vec::new(), nested: BTreeMap::new() };
                 while let Some(key) = map.next_key::<String>()? {
-                    if key == NESTED {
+                    if NESTED.contains(&key.as_str()) {
                         if let Nested::Object(nested) = map.next_value()? {
-                            found.nested = nested.0;
+                            found.nested.insert(key.clone(), nested.0);
                         }
                     } else {
                         map.next_value::<IgnoredAny>()?;

@@ -128,24 +128,34 @@ pub(super) struct BadKey {
 pub(super) struct Settings {
     /// Named special tokens; `None` where a file says that there is none.
     pub(super) named: BTreeMap<&'static str, Option<Token>>,
-    /// Special tokens with a name of the model's own: the keys of an `extra_special_tokens` object, and texts like
-    /// `image_token` of the configuration.
+    /// Special tokens with a name of the model's own: the keys of an `extra_special_tokens` or
+    /// `model_specific_special_tokens` object, and texts like `image_token` of the configuration.
     pub(super) own: Vec<(String, Token)>,
     /// The same, where they are objects or stand in `special_tokens_map.json`: they are registered before `own`.
     pub(super) first: Vec<(String, Token)>,
+    /// Keys of such names that hold no token, and whether they hold something else instead.
+    pub(super) none: BTreeMap<String, Option<BadKey>>,
     /// Special tokens without a name; `None` if no file has a list of them.
     pub(super) extra: Option<Vec<Token>>,
+    /// Whether these stand under the newer name, or under the older one in its place.
+    pub(super) newer: bool,
     /// Added tokens by id, which decides their order.
     pub(super) added: BTreeMap<i64, Description>,
 }
 
+/// The list under the older name of `extra_special_tokens`, and the file that it stands in.
+type Older<'a> = Option<(&'static str, &'a Value)>;
+
 const CONFIG: &str = "tokenizer_config.json";
 const SPECIAL: &str = "special_tokens_map.json";
+const EXTRA: &str = "extra_special_tokens";
+const OLDER: &str = "additional_special_tokens";
+const MODEL_SPECIFIC: &str = "model_specific_special_tokens";
 
 impl Settings {
     pub(super) fn read(files: &Files) -> Result<Self, BadKey> {
         let mut settings = Self::default();
-        settings.read_config(&files.config)?;
+        let mut older = settings.read_config(&files.config)?;
         let mut by_content = BTreeMap::new();
         if let Some(decoder) = files.config.map().get("added_tokens_decoder") {
             let bad = || BadKey { file: CONFIG, key: "added_tokens_decoder".into() };
@@ -155,7 +165,14 @@ impl Settings {
                 settings.added.insert(id.parse().map_err(|_| bad())?, token);
             }
         } else {
-            settings.read_older_files(files, &mut by_content)?;
+            settings.read_older_files(files, &mut by_content, &mut older)?;
+        }
+        settings.newer = settings.extra.is_some();
+        // The older name counts where no file has a list under the newer one.
+        if !settings.newer
+            && let Some((file, list)) = older
+        {
+            settings.extra = Some(tokens(file, OLDER, list)?);
         }
         for token in settings.named.values_mut().flatten() {
             if let Some(described) = by_content.get(token.content()) {
@@ -165,38 +182,49 @@ impl Settings {
         Ok(settings)
     }
 
-    fn read_config(&mut self, document: &Document) -> Result<(), BadKey> {
+    /// Returns the list under the older name, if it is not used up.
+    fn read_config<'a>(&mut self, document: &'a Document) -> Result<Older<'a>, BadKey> {
         let config = document.map();
+        let bad = |key: &str| BadKey { file: CONFIG, key: key.into() };
         let empty = |value: &Value| match value {
             Value::Null => true,
             Value::Array(list) => list.is_empty(),
             Value::Object(map) => map.is_empty(),
             _ => false,
         };
-        // The older name counts where the newer one says nothing.
-        let mut extra = config.get("extra_special_tokens");
+        let mut extra = config.get(EXTRA);
+        let mut older = config.get(OLDER);
         if extra.is_none_or(empty)
-            && let Some(older) = config.get("additional_special_tokens")
+            && let Some(list) = older.take()
         {
-            if older.is_object() {
-                return Err(BadKey { file: CONFIG, key: "additional_special_tokens".into() });
+            if list.is_object() {
+                return Err(bad(OLDER));
             }
-            extra = Some(older);
+            extra = Some(list);
         }
         for (key, value) in document.in_order() {
             self.read_token(CONFIG, key, value)?;
         }
         match extra {
-            Some(Value::Object(_)) => self.add_own(CONFIG, document)?,
+            Some(Value::Object(_)) => self.add_own(CONFIG, document, EXTRA)?,
             Some(Value::Null) => self.extra = Some(Vec::new()),
-            Some(list) => self.extra = Some(tokens(CONFIG, "extra_special_tokens", list)?),
+            Some(list) => self.extra = Some(tokens(CONFIG, EXTRA, list)?),
             None => {}
         }
-        Ok(())
+        // `transformers` collects the tokens above under this very key, in place of what the file has there.
+        if self.own.is_empty() {
+            match config.get(MODEL_SPECIFIC) {
+                None | Some(Value::Null) => {}
+                Some(Value::Object(_)) => self.add_own(CONFIG, document, MODEL_SPECIFIC)?,
+                Some(_) => return Err(bad(MODEL_SPECIFIC)),
+            }
+        }
+        Ok(older.map(|list| (CONFIG, list)))
     }
 
     /// A key that names one token; other keys are passed over.
     fn read_token(&mut self, file: &'static str, key: &str, value: &Value) -> Result<(), BadKey> {
+        let bad = || BadKey { file, key: key.into() };
         let mut token = Token::read(value);
         if let Some(Token::Described(described)) = &mut token
             && file == SPECIAL
@@ -205,55 +233,83 @@ impl Settings {
         }
         if let Some(&name) = NAMED.iter().find(|&&name| name == key) {
             if token.is_none() && !value.is_null() {
-                return Err(BadKey { file, key: key.into() });
+                return Err(bad());
             }
             self.named.insert(name, token);
-        } else if key.ends_with("_token")
-            && let Some(token) = token
-        {
-            let text = matches!(token, Token::Text(_)) && file == CONFIG;
-            set(if text { &mut self.own } else { &mut self.first }, key, token);
+        } else if key.ends_with("_token") {
+            // What the map has under a name replaces what the configuration has, even by nothing.
+            let text = value.is_string() && file == CONFIG;
+            let place = if text { &mut self.own } else { &mut self.first };
+            let marked = file == SPECIAL || value["__type"] == "AddedToken";
+            match token {
+                Some(token) if value.is_string() || marked => {
+                    set(place, key, token);
+                    self.none.remove(key);
+                }
+                None if value.is_object() && marked => return Err(bad()),
+                // In the configuration an object without the mark may be anything.
+                _ => {
+                    place.retain(|(name, _)| name != key);
+                    self.none.insert(key.to_owned(), (!value.is_null()).then(bad));
+                }
+            }
         }
         Ok(())
     }
 
-    fn add_own(&mut self, file: &'static str, document: &Document) -> Result<(), BadKey> {
-        for (name, value) in document.nested_in_order() {
-            let token = Token::read(value)
-                .ok_or_else(|| BadKey { file, key: format!("extra_special_tokens.{name}") })?;
+    /// The tokens of the object under a key of the document.
+    fn add_own(&mut self, file: &'static str, document: &Document, key: &str) -> Result<(), BadKey> {
+        for (name, value) in document.nested_in_order(key) {
+            let token = Token::read(value).ok_or_else(|| BadKey { file, key: format!("{key}.{name}") })?;
             set(&mut self.own, name, token);
         }
         Ok(())
     }
 
-    fn read_older_files(
+    fn read_older_files<'a>(
         &mut self,
-        files: &Files,
+        files: &'a Files,
         by_content: &mut BTreeMap<String, Description>,
+        older: &mut Older<'a>,
     ) -> Result<(), BadKey> {
-        let mut additional = None;
-        let map = files.special_tokens_map.iter();
-        for (document, (key, value)) in map.flat_map(|map| map.in_order().map(move |entry| (map, entry))) {
+        let mut special = BTreeSet::new();
+        let map = files.special_tokens_map.as_ref();
+        for (key, value) in map.iter().flat_map(|map| map.in_order()) {
             match (key, value) {
-                ("extra_special_tokens", Value::Object(_)) => self.add_own(SPECIAL, document)?,
-                ("extra_special_tokens", list) => {
-                    let list = tokens(SPECIAL, key, list)?;
+                (MODEL_SPECIFIC, _) => return Err(BadKey { file: SPECIAL, key: key.into() }),
+                (OLDER, list) => *older = Some((SPECIAL, list)),
+                (EXTRA, Value::Object(_)) => self.extra = None,
+                (EXTRA, Value::Null) => self.extra = Some(Vec::new()),
+                (EXTRA, list) => {
                     let extra = self.extra.get_or_insert_default();
-                    for token in list {
+                    for mut token in tokens(SPECIAL, key, list)? {
+                        if let Token::Described(described) = &mut token {
+                            described.special = true;
+                        }
+                        special.insert(token.content().to_owned());
                         if !extra.contains(&token) {
                             extra.push(token);
                         }
                     }
                 }
-                ("additional_special_tokens", list) => additional = Some(tokens(SPECIAL, key, list)?),
                 _ => self.read_token(SPECIAL, key, value)?,
             }
         }
+        if let Some(map) = map {
+            self.add_own(SPECIAL, map, EXTRA)?;
+        }
+        // `transformers` knows an object of the configuration for a token only after it has looked for these.
+        let in_map = |name: &str| map.is_some_and(|map| map.map().contains_key(name));
+        let named = self.named.iter().filter_map(|(name, token)| Some((in_map(name), token.as_ref()?)));
+        let listed = self.extra.iter().flatten().map(|token| (false, token));
+        for (in_map, token) in named.chain(listed) {
+            if in_map || matches!(token, Token::Text(_)) {
+                special.insert(token.content().to_owned());
+            }
+        }
         let bad = || BadKey { file: "added_tokens.json", key: "the tokens and their ids".into() };
-        let special: BTreeSet<&str> =
-            self.named.values().flatten().chain(self.extra.iter().flatten()).map(Token::content).collect();
         for (content, id) in files.added_tokens.iter().flatten() {
-            let special = special.contains(content.as_str());
+            let special = special.contains(content);
             let token = Description {
                 content: content.clone(),
                 single_word: false,
@@ -270,10 +326,6 @@ impl Settings {
             let described = Description::read(token).ok_or_else(bad)?;
             by_content.insert(described.content.clone(), described.clone());
             self.added.insert(token["id"].as_i64().ok_or_else(bad)?, described);
-        }
-        // The older name counts where no file has the newer one.
-        if self.extra.is_none() {
-            self.extra = additional;
         }
         Ok(())
     }

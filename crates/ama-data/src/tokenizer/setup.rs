@@ -26,6 +26,8 @@ pub(super) enum Refused {
     Tokenizer(tokenizers::Error),
     /// A key of `tokenizer_config.json` whose effect is not repeated here.
     Unsupported(&'static str),
+    /// A key of `tokenizer_config.json` that is neither true nor false.
+    Flag(&'static str),
 }
 
 impl From<tokenizers::Error> for Refused {
@@ -41,7 +43,21 @@ pub(super) fn set_up(files: &Files, bytes: &[u8]) -> Result<SetUp, Refused> {
     let byte_level = bytes.windows(BYTE_LEVEL.len()).any(|window| window == BYTE_LEVEL);
     let class = classes::choose(config, &files.model, byte_level).map_err(Refused::Class)?;
     refuse_unsupported(config)?;
-    let settings = Settings::read(files).map_err(Refused::Key)?;
+    want_flags(config, class)?;
+    let mut settings = Settings::read(files).map_err(Refused::Key)?;
+    for &(name, token) in class.own_tokens() {
+        match settings.none.get_mut(name).map(Option::take) {
+            Some(Some(bad)) => return Err(Refused::Key(bad)),
+            Some(None) => {}
+            // The class's own list, under the older name: a text under a token's name does not change it.
+            None if !settings.newer => {
+                let object = settings.first.iter().find(|(other, _)| other == name);
+                let token = object.map_or_else(|| Token::Text(token.to_owned()), |(_, token)| token.clone());
+                settings.extra.get_or_insert_default().push(token);
+            }
+            None => {}
+        }
+    }
     let special = special_tokens(class, &settings, &files.tokenizer);
     let text = |name: &str| special.iter().find(|(other, _)| other == name).map(|(_, token)| token.content());
     let file = match class.rebuild(&files.tokenizer, config, text("unk_token")) {
@@ -57,7 +73,8 @@ pub(super) fn set_up(files: &Files, bytes: &[u8]) -> Result<SetUp, Refused> {
     Ok(SetUp {
         eos_token: text("eos_token").map(str::to_owned),
         split_special: config.get("split_special_tokens").and_then(Value::as_bool).unwrap_or(false),
-        fill_token: (class == Class::CodeLlama).then_some("<FILL_ME>"),
+        fill_token: (class == Class::CodeLlama && !settings.none.contains_key("fill_token"))
+            .then_some("<FILL_ME>"),
         tokenizer,
     })
 }
@@ -80,6 +97,24 @@ fn refuse_unsupported(config: &serde_json::Map<String, Value>) -> Result<(), Ref
     }
 }
 
+/// Refuses what is no flag where one counts; some classes take null for their default.
+fn want_flags(config: &serde_json::Map<String, Value>, class: Class) -> Result<(), Refused> {
+    let want = |key, null_is_default| match config.get(key) {
+        None | Some(Value::Bool(_)) => Ok(()),
+        Some(Value::Null) if null_is_default => Ok(()),
+        Some(_) => Err(Refused::Flag(key)),
+    };
+    want("split_special_tokens", false)?;
+    if class == Class::Llama {
+        want("legacy", true)?;
+    }
+    match class {
+        Class::File | Class::Gemma => Ok(()),
+        Class::Llama | Class::CodeLlama | Class::Qwen2 | Class::Qwen3_5 => want("add_prefix_space", true),
+        Class::Gpt2 | Class::CodeGen | Class::GptNeoX | Class::Cohere => want("add_prefix_space", false),
+    }
+}
+
 /// All special tokens with a name, in the order in which they are registered.
 fn special_tokens(class: Class, settings: &Settings, file: &Value) -> Vec<(String, Token)> {
     let default = |name: &str| {
@@ -95,11 +130,13 @@ fn special_tokens(class: Class, settings: &Settings, file: &Value) -> Vec<(Strin
         };
         tokens.extend(token.map(|token| (name.to_owned(), token)));
     }
-    let own = class.own_tokens().iter();
+    let own = class.own_tokens().iter().filter(|(name, _)| !settings.none.contains_key(*name));
     let own = own.map(|&(name, token)| (name.to_owned(), Token::Text(token.to_owned())));
     for (name, token) in own.chain(settings.first.iter().cloned()).chain(settings.own.iter().cloned()) {
         settings::set(&mut tokens, &name, token);
     }
+    // A named token keeps its place where such an object gives it.
+    tokens.sort_by_key(|(name, _)| NAMED.iter().position(|named| named == name).unwrap_or(NAMED.len()));
     tokens
 }
 

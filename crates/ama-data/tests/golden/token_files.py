@@ -173,6 +173,75 @@ def variants(base):
     yield "remote code of a known class", b, {}, config(**gpt2, auto_map={"AutoTokenizer": ["x.Y", None]}) | model("llama")
     yield "remote code of an unknown class", b, {}, config(
         tokenizer_class="OwnTokenizer", auto_map={"AutoTokenizer": ["x.Y", None]}) | model("llama")
+    # Tokens of one kind under several keys: what replaces what.
+    image, media = {"image_token": "<image>"}, {"image_token": "<image>", "art_token": "<img>"}
+    for b2, c in (("byte_level", plain), ("pieces", plain), ("pieces", llama), ("byte_level", {"tokenizer_class": "Qwen2Tokenizer"}),
+                  ("pieces", {"tokenizer_class": "CodeLlamaTokenizer"})):
+        own = lambda files, **keys: config(**c, **keys) | model("llama") | files
+        special = lambda **keys: {"special_tokens_map.json": keys}
+        added = {"added_tokens.json": {"<tool>": size[b2], "</tool>": size[b2] + 1, "<img>": size[b2] + 2}}
+        older = {"additional_special_tokens": ["<tool>", "</tool>"]}
+        decoded = {"added_tokens_decoder": decoder(b2, token("<a1>"))}
+        extra = lambda value: {"extra_special_tokens": value}
+        for name, files in {
+            "extra object beside the older list": own({}, **extra(image), **older),
+            "the same with a decoder": own({}, **extra(image), **older, **decoded),
+            "the same, map with an older list": own(special(additional_special_tokens=["<a1>"]), **extra(image), **older),
+            "older object": own({}, **extra(media)),
+            "empty extra object": own({}, **extra({}), **older),
+            "map object over list": own(special(**extra(image)), **extra(["<tool>"])),
+            "map object over older list": own(special(**extra(image)), **older),
+            "map object over both lists": own(special(**extra(image)), **extra(["<a1>"]), **older),
+            "map object over object": own(special(**extra({"art_token": "<img>"})), **extra(image)),
+            "map null over list": own(special(**extra(None)), **older),
+            "map list over list": own(special(**extra(["</tool>", "<a1>"])), **older),
+            "map list of objects": own(special(**extra([{"content": "<tool>"}, {"content": "</tool>", "lstrip": True}]))),
+            "map list of objects, split": own(special(**extra([{"content": "<tool>"}])), split_special_tokens=True),
+            "map objects, split": own(special(mask_token={"content": "<mask>"}, image_token={"content": "<image>"}),
+                                      split_special_tokens=True),
+            "map null over own": own(special(image_token=None), image_token=typed("<image>")),
+            "added, listed as texts": own(added, **older),
+            "added, listed as objects": own(added, additional_special_tokens=[typed("<tool>"), "</tool>"], pad_token=typed("<img>")),
+            "added, listed as objects in the map": own(added | special(
+                pad_token={"content": "<img>"}, **extra([{"content": "<tool>"}])), pad_token=typed("<img>")),
+            "added, object beside the older list": own(added, **extra(image), **older),
+            "added, split, listed as objects": own(added, split_special_tokens=True,
+                                                   additional_special_tokens=[typed("<tool>"), "</tool>"], pad_token=typed("<img>")),
+            "own object without its mark": own({}, image_token={"content": "<image>"}, art_token=typed("<img>")),
+            "the same with a decoder and text": own({}, image_token=token("<image>"), art_token="<img>", **decoded),
+            "model_specific": own({}, model_specific_special_tokens=media),
+            "model_specific with a decoder": own({}, model_specific_special_tokens=media, **decoded),
+            "model_specific of objects": own({}, model_specific_special_tokens={"image_token": typed("<image>", lstrip=True)}),
+            "model_specific, own text": own({}, model_specific_special_tokens=image, art_token="<img>"),
+            "model_specific, own object": own({}, model_specific_special_tokens=image, art_token=typed("<img>")),
+            "model_specific, extra object": own({}, model_specific_special_tokens=image, **extra({"art_token": "<img>"})),
+            "model_specific, extra list": own({}, model_specific_special_tokens=image, **older),
+            "model_specific, map object": own(special(**extra({"art_token": "<img>"})), model_specific_special_tokens=image),
+            "model_specific, map text": own(special(art_token="<img>"), model_specific_special_tokens=image),
+            "model_specific of a named token": own({}, model_specific_special_tokens={"mask_token": "<mask>", "unk_token": "<unk>"}),
+            "model_specific null": own({}, model_specific_special_tokens=None),
+            "model_specific list": own({}, model_specific_special_tokens=["<image>"]),
+            "model_specific list, own text": own({}, model_specific_special_tokens=["<image>"], image_token="<image>"),
+            "model_specific in the map": own(special(model_specific_special_tokens=image)),
+        }.items():
+            yield f"{b2}/{c['tokenizer_class']}: {name}", b2, {}, files
+    for c in classes[2:]:
+        for value in (None, "auto"):
+            yield f"{c}: add_prefix_space {value}", b, {}, config(tokenizer_class=c, add_prefix_space=value) | model("llama")
+    for value in (None, "auto", 1):
+        yield f"split_special_tokens {value}", b, {}, config(**plain, split_special_tokens=value) | model("llama")
+    fill = ("prefix_token", "middle_token", "suffix_token", "eot_token", "fill_token")
+    for name, keys in {"null": dict.fromkeys(fill), "prefix null": {"prefix_token": None}, "text": {"prefix_token": "<a1>"},
+                       "object": {"prefix_token": typed("<a1>")}, "object without its mark": {"prefix_token": {"content": "<a1>"}}}.items():
+        yield f"CodeLlamaTokenizer: own token {name}", "pieces", {}, config(tokenizer_class="CodeLlamaTokenizer", **keys) | model("llama")
+    for name, keys in {"list": {"extra_special_tokens": ["<tool>"]}, "object": {
+            "extra_special_tokens": {"a": "<img>"}, "additional_special_tokens": ["<tool>"]}}.items():
+        yield f"CodeLlamaTokenizer: own token text, extra {name}", "pieces", {}, config(
+            tokenizer_class="CodeLlamaTokenizer", prefix_token="<a1>", **keys) | model("llama")
+    yield "CodeLlamaTokenizer: own token null in the map", "pieces", {}, config(tokenizer_class="CodeLlamaTokenizer") | model("llama") | {
+        "special_tokens_map.json": {"eot_token": None, "fill_token": None}}
+    for key in ("add_prefix_space", "legacy"):
+        yield f"{key} None", "pieces", {}, config(**llama, **{key: None}) | model("llama")
 
 
 def main():
