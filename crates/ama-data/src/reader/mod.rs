@@ -2,7 +2,7 @@
 //!
 //! - `columns`: which column has which role; `schema`: the shapes, and what is refused;
 //! - `select`: which files a path stands for; `split`: by their names; `saved`: as `datasets` lists them; `card`: as a
-//!   README does;
+//!   README does; `shards`: whether all are there;
 //! - `format`: Parquet, Arrow or JSON Lines; `columnar` and `arrow`: record batches;
 //! - `jsonl`: objects by line, with `lines`, `utf16` and `json`;
 //! - `cells`: from cells to a row; `conversation`: text that is none.
@@ -21,6 +21,7 @@ mod saved;
 mod schema;
 mod select;
 mod select_error;
+mod shards;
 mod split;
 mod utf16;
 
