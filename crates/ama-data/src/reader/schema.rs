@@ -104,6 +104,8 @@ pub(crate) struct Layout {
     columns: Vec<(Role, String)>,
     pub(crate) checked: bool,
     pub(crate) tasked: bool,
+    /// A column for the task of a type that names none, and what it holds.
+    pub(crate) unusable_task: Option<(String, String)>,
     /// Columns of text, or of conversations, that are not read and do not look like labels.
     pub(crate) unread: Vec<String>,
 }
@@ -181,6 +183,10 @@ pub(crate) fn detect(
         Some(kind) if need_task => return Err(file.wrong_type(Role::Task, WANT_TASK, kind)),
         _ => false,
     };
+    let unusable_task = file
+        .column(Role::Task)
+        .filter(|_| !tasked)
+        .map(|column| (column.name.clone(), column.kind.description()));
     let mut roles = schema.roles().to_vec();
     if checked {
         roles.extend([Role::Verifier, Role::Gold]);
@@ -207,7 +213,7 @@ pub(crate) fn detect(
         .filter(|column| !is_label(&column.name) && !read.iter().any(|(_, name)| *name == column.name))
         .map(|column| column.name.clone())
         .collect();
-    Ok(Layout { schema, columns: read, checked, tasked, unread })
+    Ok(Layout { schema, columns: read, checked, tasked, unusable_task, unread })
 }
 
 /// A file's columns and what they are taken for.
