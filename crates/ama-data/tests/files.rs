@@ -221,6 +221,8 @@ fn cards_that_cannot_be_read_or_followed() {
     }
     write("", &files.replace("SPLIT", "train").replace("PATH", "pairs.jsonl"));
     refused(&folder.path(""), &ANY, &["README.md", "config_name"]);
+    write("", &entry("train", "pairs.jsonl").replace("config_name: x", "config_name: 1.10"));
+    assert_eq!(prompts(&folder.path(""), &ANY), ["pairs.jsonl"]);
     write("", &entry("1", "pairs.jsonl"));
     assert_eq!(prompts(&folder.path(""), &split("1")), ["pairs.jsonl"]);
     refused(&folder.path(""), &ANY, &["no split `train`", "`1`, `test`"]);

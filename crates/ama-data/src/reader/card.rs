@@ -58,7 +58,7 @@ struct Card {
 
 #[derive(Deserialize)]
 struct RawConfig {
-    config_name: Name,
+    config_name: String,
     data_dir: Option<String>,
     data_files: Option<DataFiles>,
     default: Option<bool>,
@@ -127,10 +127,14 @@ fn configs(text: &str) -> Result<Vec<Config>, String> {
     let card: Card = match serde_saphyr::from_str(front) {
         Ok(card) => card,
         Err(_) if !named => return Ok(Vec::new()),
-        Err(error) => return Err(error.to_string().lines().next().unwrap_or_default().to_owned()),
+        Err(error) => {
+            let said = error.to_string();
+            let line = said.lines().next().unwrap_or_default();
+            return Err(line.strip_prefix("error: ").unwrap_or(line).to_owned());
+        }
     };
     let config = |raw: RawConfig| Config {
-        name: raw.config_name.into(),
+        name: raw.config_name,
         folder: raw.data_dir,
         is_default: raw.default.unwrap_or(false),
         splits: match raw.data_files {

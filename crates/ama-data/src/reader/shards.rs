@@ -27,9 +27,12 @@ pub(crate) fn of_name(stem: &str) -> Option<Shard<'_>> {
     Some(Shard { base: stem[..from].trim_end_matches('-'), index, count })
 }
 
+/// A file, and the shard that its name says.
+type Piece<'a> = (&'a PathBuf, Option<Shard<'a>>);
+
 /// Refuses a table with a missing shard, and one that was written twice.
 pub(crate) fn complete(files: &[PathBuf]) -> Result<(), SelectError> {
-    let mut tables: BTreeMap<(&Path, &str), Vec<(&PathBuf, Option<Shard<'_>>)>> = BTreeMap::new();
+    let mut tables: BTreeMap<(&Path, &str), Vec<Piece<'_>>> = BTreeMap::new();
     for file in files {
         let (Some(folder), Some(name)) = (file.parent(), file.file_name().and_then(|name| name.to_str()))
         else {
