@@ -72,3 +72,78 @@ fn a_pool_without_tasks_says_what_to_do() {
         refused(&[&["run", &config, "--out", &lab.path("run")], &missing[..]].concat(), &["none.parquet"]);
     assert!(!said.err.contains("cluster"), "{}", said.err);
 }
+
+const CONFIG: &str = "[model]\npath = \"model\"\n[pool]\ntrain = \"pairs.jsonl\"\ntest = \"pairs.jsonl\"\n\
+                      [[method]]\nname = \"ama-s\"\n";
+
+/// A row for each task, as JSON has it; no column for an empty text.
+fn pooled(tasks: &[&str]) -> String {
+    let row = |(n, task): (usize, &&str)| {
+        let task = if task.is_empty() { String::new() } else { format!(", \"task\": {task}") };
+        format!("{{\"prompt\": \"p {n}\", \"chosen\": \"a\", \"rejected\": \"b\"{task}}}\n")
+    };
+    tasks.iter().enumerate().map(row).collect()
+}
+
+#[test]
+fn a_task_that_cannot_be_a_name_is_refused_in_the_data() {
+    let lab = Lab::with_model();
+    let config = lab.write("pool.toml", CONFIG);
+    let long = format!("\"{}\"", "x".repeat(5000));
+    for (task, name) in [
+        ("\"a/b\"", "\"a/b\""),
+        ("\"\"", "\"\""),
+        ("\"..\"", "\"..\""),
+        ("\"a b\"", "\"a b\""),
+        ("\"a\\nb\"", "\"a\\nb\""),
+        (long.as_str(), "xxx\"..."),
+    ] {
+        lab.write("pairs.jsonl", pooled(&["\"math\"", task]));
+        let wants =
+            ["pool.toml: `pool.train`: ", "pairs.jsonl, row 2, column `task`", name, "rename it in the data"];
+        let said = refused(&["run", &config, "--out", &lab.path("run")], &wants);
+        assert!(!said.err.contains("task.") && said.err.len() < 600, "{}", said.err);
+    }
+    // Where there is a column, writing another one is no remedy.
+    lab.write("pairs.jsonl", pooled(&["\"math\"", "null"]));
+    let said = refused(&["run", &config, "--out", &lab.path("run")], &["row 2", "`task`", "null"]);
+    assert!(!said.err.contains("cluster"), "{}", said.err);
+}
+
+#[test]
+fn tasks_are_counted_and_those_that_a_pool_would_refuse_are_noted() {
+    let lab = Lab::with_model();
+    let file = lab.write("pairs.jsonl", pooled(&["\"math\"", "\"chat\"", "\"math\"", "null"]));
+    let said = succeed(&["data", "inspect", &file]);
+    assert!(said.out.contains("tasks (column `task`): \"chat\" 1, \"math\" 2"), "{}", said.out);
+    let said = succeed(&["data", "inspect", &file, "--json"]);
+    let value: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(value["data"][0]["tasks"], serde_json::json!({ "chat": 1, "math": 2 }));
+    for (tasks, want) in [
+        (&["\"a\"", "null", "\"b\"", "null"][..], "names no task in 2 of 4 rows (first "),
+        (&["true", "false"], "column `task` holds booleans: [pool] would refuse it"),
+        (&["0.5", "1.5"], "column `task` holds a number: [pool] would refuse it"),
+        (&["\"a\"", "\"b\""], ""),
+        (&["", ""], ""),
+    ] {
+        let file = lab.write("pairs.jsonl", pooled(tasks));
+        let said = succeed(&["data", "validate", &file]);
+        assert!(said.err.contains(want) && said.err.contains("[pool]") != want.is_empty(), "{}", said.err);
+    }
+}
+
+#[test]
+fn an_integer_selects_a_task() {
+    let lab = Lab::with_model();
+    lab.write("pairs.jsonl", pooled(&["1", "2"]));
+    let config = |select: &str| {
+        format!(
+            "[model]\npath = \"model\"\n[[task]]\nname = \"one\"\nselect = {select}\ntrain = \"pairs.jsonl\"\n\
+             test = \"pairs.jsonl\"\n[[method]]\nname = \"ama-s\"\n"
+        )
+    };
+    let file = lab.write("task.toml", config("3"));
+    refused(&["run", &file, "--out", &lab.path("run")], &["no row has `3` in its column `task`"]);
+    let file = lab.write("task.toml", config("true"));
+    refused(&["run", &file, "--out", &lab.path("run")], &["`task.one", "want text or an integer"]);
+}

@@ -481,6 +481,9 @@ pub enum CellFault {
     /// No value.
     #[error("null or missing; fill the cell or remove the row")]
     Null,
+    /// A column that the file does not have, where rows have to say their task.
+    #[error("the file has no such column; add it, or let `ama data cluster` write a column `task`")]
+    NoTaskColumn,
     /// A text or list of length 0.
     #[error("empty; fill the cell or remove the row")]
     Empty,

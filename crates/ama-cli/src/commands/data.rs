@@ -1,5 +1,6 @@
 //! `ama data`: what is in preference files, and whether every row can be used.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ama_data::row::{Row, RowContent};
@@ -41,7 +42,7 @@ pub(crate) struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Show shape, number of rows, lengths and the first row
+    /// Show shape, number of rows, tasks, lengths and the first row
     #[command(after_help = format!("Examples:\n  ama data inspect pairs.parquet\n  \
         ama data inspect 'prefs/*.jsonl' --json\n  ama data inspect hub-repository --split test\n\n{READS}"))]
     Inspect {
@@ -104,11 +105,17 @@ fn inspect(files: &[String], read: &ReadOptions, console: Console) -> Result<()>
         let (split, unread) = (reader.split().map(str::to_owned), reader.unread_columns().to_vec());
         let mut lengths = Table::default();
         let mut checkable = 0_u64;
+        let task_column = reader.task_column().map(str::to_owned);
+        let unusable = unusable_task(&reader);
+        let mut tasks = BTreeMap::new();
         let mut first = None;
         for row in reader {
             let row = row?;
             lengths.add(&row);
             checkable += u64::from(row.check.is_some());
+            if let Some(task) = &row.task {
+                *tasks.entry(task.clone()).or_insert(0_u64) += 1;
+            }
             first.get_or_insert(row);
         }
         console.say(&format!("{name}: {schema}"))?;
@@ -126,6 +133,12 @@ fn inspect(files: &[String], read: &ReadOptions, console: Console) -> Result<()>
                 lengths.unit
             ))?;
         }
+        if let Some(column) = &task_column {
+            console.say(&format!("  tasks (column `{column}`): {}", counted(&tasks)))?;
+        }
+        if let Some(unusable) = unusable {
+            console::note(&format!("{name}: {unusable}"));
+        }
         if let Some(row) = &first {
             console.say(&format!("  first row: {}", excerpt(row)))?;
         }
@@ -137,6 +150,7 @@ fn inspect(files: &[String], read: &ReadOptions, console: Console) -> Result<()>
             "unread_columns": unread,
             "rows": lengths.rows,
             "checkable": checkable,
+            "tasks": tasks,
             "unit": lengths.unit,
             "lengths": lengths.json(),
         }));
@@ -172,7 +186,18 @@ fn validate(
             }
             if bad < errors && errors > 1 { Ok(()) } else { Err(error) }
         };
-        let report = BuildReport::of(reader, tokenizer.as_ref(), &options, fault);
+        let (task_column, unusable) = (reader.task_column().map(str::to_owned), unusable_task(&reader));
+        let (mut tasks, mut without_task) = (0_u64, None);
+        let mut missing = 0_u64;
+        let rows = reader.inspect(|row| match row {
+            Ok(row) if row.task.is_none() => {
+                missing += 1;
+                without_task.get_or_insert((row.source.clone(), row.row));
+            }
+            Ok(_) => tasks += 1,
+            Err(_) => {}
+        });
+        let report = BuildReport::of(rows, tokenizer.as_ref(), &options, fault);
         if bad >= errors {
             return Err(bad_input(format!("{bad} bad rows; stopped there (--errors {errors})")));
         }
@@ -185,6 +210,17 @@ fn validate(
             );
         }
         console.say(&line)?;
+        if let Some(unusable) = unusable {
+            console::note(&format!("{name}: {unusable}"));
+        }
+        if let (Some(column), Some((file, row))) = (task_column, without_task) {
+            console::note(&format!(
+                "{name}: column `{column}` names no task in {missing} of {} rows (first {}, row {row}): [pool] would \
+                 refuse it; write text or an integer there",
+                tasks + missing,
+                file.display()
+            ));
+        }
         for note in notes(&report, tokenizer.as_ref()) {
             console::note(&format!("{name}: {note}"));
         }
@@ -199,6 +235,31 @@ fn validate(
         return Err(bad_input(format!("{bad} bad rows; mend or remove them")));
     }
     console.finish(&json!({ "data": found }))
+}
+
+/// What `[pool]` would say of a column for the task that names none.
+fn unusable_task(reader: &RowReader) -> Option<String> {
+    reader.unusable_task().map(|(column, holds)| {
+        format!("column `{column}` holds {holds}: [pool] would refuse it; write text or integers there")
+    })
+}
+
+/// The rows of each task, in one line.
+fn counted(tasks: &BTreeMap<String, u64>) -> String {
+    const SHOWN: usize = 20;
+    let shown: Vec<String> = tasks
+        .iter()
+        .take(SHOWN)
+        .map(|(task, rows)| {
+            let cut: String = task.chars().take(64).collect();
+            format!("{cut:?}{} {rows}", if cut.len() < task.len() { "..." } else { "" })
+        })
+        .collect();
+    match tasks.len() {
+        0 => "no row names one".into(),
+        all if all > SHOWN => format!("{}, and {} more", shown.join(", "), all - SHOWN),
+        _ => shown.join(", "),
+    }
 }
 
 /// Lengths of the columns of a file.
@@ -257,7 +318,7 @@ impl Table {
 struct Lengths {
     count: u64,
     sum: u64,
-    by_length: std::collections::BTreeMap<usize, u64>,
+    by_length: BTreeMap<usize, u64>,
 }
 
 impl Lengths {

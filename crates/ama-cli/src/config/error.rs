@@ -30,12 +30,31 @@ pub(crate) enum ConfigError {
         message: String,
     },
     /// Pooled training pairs that do not say which tasks there are.
-    #[error("{}: `pool.train`: {source}{}", path.display(), column_remedy(source))]
+    #[error("{}: `pool.train`: {source}", path.display())]
     Pool {
         /// The configuration file.
         path: PathBuf,
         /// What is wrong with the data.
         source: Box<ama_data::DataError>,
+    },
+    /// A pooled row with a task that cannot be a name.
+    #[error(
+        "{}: `pool.train`: {}, row {row}, column `{column}`: {name} cannot name a task, which becomes a folder and a key; \
+         want {want}; rename it in the data", path.display(), data.display()
+    )]
+    PoolTask {
+        /// The configuration file.
+        path: PathBuf,
+        /// The data file.
+        data: PathBuf,
+        /// The first row of the task, 1-based.
+        row: u64,
+        /// The column.
+        column: String,
+        /// What it says, in quotes, cut if it is long.
+        name: String,
+        /// What a name may be.
+        want: &'static str,
     },
     /// Columns that cannot be told apart.
     #[error("{}: `{key}`: {source}", path.display())]
@@ -111,14 +130,4 @@ pub(crate) enum ConfigError {
         /// What is wrong with it and what to write.
         reason: String,
     },
-}
-
-/// What to do about a pooled row without a task; nothing about anything else.
-fn column_remedy(source: &ama_data::DataError) -> &'static str {
-    match source {
-        ama_data::DataError::Cell { column, .. } if column == "task" => {
-            "; `ama data cluster` writes such a column if there is none"
-        }
-        _ => "",
-    }
 }

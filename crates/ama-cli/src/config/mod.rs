@@ -27,7 +27,7 @@ pub(crate) use settings::{
 
 pub(crate) use validate::{NAME, is_name};
 
-use ama_data::SplitKind;
+use ama_data::{RowReader, SplitKind};
 use raw::{RawConfig, RawData, RawEval, RawPool, RawTask};
 
 /// Reads, overrides, types and validates a configuration.
@@ -76,8 +76,19 @@ fn tasks(path: &Path, table: &mut Table, split: &str, data: &RawData) -> Result<
         }
         let split = pool.split.as_deref();
         let read = reading::options(path, "pool", &pool.columns, &data.columns, split, SplitKind::Train)?;
-        let names = ama_data::task_names(&pool.train, &read)
-            .map_err(|source| ConfigError::Pool { path: path.to_path_buf(), source: Box::new(source) })?;
+        let pooled = |source| ConfigError::Pool { path: path.to_path_buf(), source: Box::new(source) };
+        let names = ama_data::task_names(&pool.train, &read).map_err(pooled)?;
+        if let Some(name) = names.iter().find(|name| !is_name(name)) {
+            let mut rows = RowReader::open_with(&pool.train, &read).map_err(pooled)?.only_task(name);
+            let column = rows.task_column().unwrap_or("task").to_owned();
+            if let Some(row) = rows.next().transpose().map_err(pooled)? {
+                const SHOWN: usize = 64;
+                let cut: String = name.chars().take(SHOWN).collect();
+                let name = format!("{cut:?}{}", if cut.len() < name.len() { "..." } else { "" });
+                let (path, data) = (path.to_path_buf(), row.source.to_path_buf());
+                return Err(ConfigError::PoolTask { path, data, row: row.row, column, name, want: NAME });
+            }
+        }
         tasks.extend(names.into_iter().map(|name| RawTask {
             select: Some(name.clone()),
             name,

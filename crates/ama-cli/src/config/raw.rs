@@ -251,7 +251,7 @@ impl Default for RawGeneralist {
 pub(crate) struct RawTask {
     pub(crate) name: String,
     pub(crate) train: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "text_or_integer")]
     pub(crate) select: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) valid: Option<String>,
@@ -358,4 +358,18 @@ pub(crate) struct RawConfig {
     pub(crate) eval: RawEval,
     pub(crate) task: Vec<RawTask>,
     pub(crate) method: Vec<RawMethod>,
+}
+
+/// A task as the data has it: text, or an integer as it is written there.
+fn text_or_integer<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "want text or an integer, as the column `task` has it")]
+    enum Task {
+        Text(String),
+        Integer(i64),
+    }
+    Ok(Some(match Task::deserialize(from)? {
+        Task::Text(text) => text,
+        Task::Integer(integer) => integer.to_string(),
+    }))
 }

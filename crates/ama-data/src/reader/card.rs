@@ -5,6 +5,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::error::DataError;
+use crate::reader::select_error::SelectError;
+
 /// One configuration of a data set: another selection of the repository's files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Config {
@@ -16,11 +19,20 @@ pub(crate) struct Config {
     is_default: bool,
 }
 
-/// The configuration that a card means when none is named: the only one, or the one that is the default. `Err` names
-/// them all where none is; `Ok(None)` for a folder without a card, or a card that names no files.
-pub(crate) fn read(folder: &Path) -> Result<Option<Config>, Vec<String>> {
-    let text = std::fs::read_to_string(folder.join("README.md")).unwrap_or_default();
-    let mut configs = configs(&text).unwrap_or_default();
+/// The configuration that a card means when none is named: the only one, or the one that is the default; `None` for a
+/// folder without a card, or a card that names no files.
+///
+/// # Errors
+/// Several configurations and no default; a card that speaks of `configs` and cannot be read.
+pub(crate) fn read(folder: &Path) -> Result<Option<Config>, DataError> {
+    let path = folder.join("README.md");
+    let text = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(DataError::io(&path, "read")(error)),
+    };
+    let mut configs = configs(&String::from_utf8_lossy(&text))
+        .map_err(|message| SelectError::Card { path: path.clone(), message })?;
     let one = match configs.len() {
         0 => return Ok(None),
         1 => Some(0),
@@ -31,14 +43,17 @@ pub(crate) fn read(folder: &Path) -> Result<Option<Config>, Vec<String>> {
     };
     match one {
         Some(at) => Ok(Some(configs.swap_remove(at))),
-        None => Err(configs.into_iter().map(|config| config.name).collect()),
+        None => {
+            let names: Vec<String> = configs.iter().map(|config| format!("`{}`", config.name)).collect();
+            let (path, names) = (folder.to_path_buf(), names.join(", "));
+            Err(SelectError::SeveralConfigs { path, names }.into())
+        }
     }
 }
 
 #[derive(Deserialize)]
 struct Card {
-    #[serde(default)]
-    configs: Vec<RawConfig>,
+    configs: Option<Vec<RawConfig>>,
 }
 
 #[derive(Deserialize)]
@@ -46,8 +61,26 @@ struct RawConfig {
     config_name: String,
     data_dir: Option<String>,
     data_files: Option<DataFiles>,
-    #[serde(default)]
-    default: bool,
+    default: Option<bool>,
+}
+
+/// A name, which YAML takes for a number or a truth value if it looks like one.
+#[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(untagged)]
+enum Name {
+    Text(String),
+    Number(i64),
+    Truth(bool),
+}
+
+impl From<Name> for String {
+    fn from(name: Name) -> Self {
+        match name {
+            Name::Text(text) => text,
+            Name::Number(number) => number.to_string(),
+            Name::Truth(truth) => truth.to_string(),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -55,14 +88,14 @@ struct RawConfig {
 enum DataFiles {
     One(String),
     Entries(Vec<Entry>),
-    BySplit(BTreeMap<String, Patterns>),
+    BySplit(BTreeMap<Name, Patterns>),
 }
 
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Entry {
     Pattern(String),
-    Split { split: String, path: Patterns },
+    Split { split: Name, path: Patterns },
 }
 
 #[derive(Deserialize)]
@@ -81,27 +114,41 @@ impl From<Patterns> for Vec<String> {
     }
 }
 
-/// `None` for a text without front matter, or with one of another shape: then file names have to tell.
-fn configs(text: &str) -> Option<Vec<Config>> {
+/// None for a text without front matter, or with one that does not speak of them: then file names have to tell. `Err`
+/// says in one line what is wrong with a front matter that does.
+fn configs(text: &str) -> Result<Vec<Config>, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let front = text.strip_prefix("---")?.split("\n---").next()?;
-    let card: Card = serde_saphyr::from_str(front).ok()?;
+    let Some(front) = text.strip_prefix("---").and_then(|text| text.split("\n---").next()) else {
+        return Ok(Vec::new());
+    };
+    let named = front
+        .lines()
+        .any(|line| line.trim_start_matches([' ', '{', '"', '\'']).trim_end().starts_with("configs"));
+    let card: Card = match serde_saphyr::from_str(front) {
+        Ok(card) => card,
+        Err(_) if !named => return Ok(Vec::new()),
+        Err(error) => {
+            let said = error.to_string();
+            let line = said.lines().next().unwrap_or_default();
+            return Err(line.strip_prefix("error: ").unwrap_or(line).to_owned());
+        }
+    };
     let config = |raw: RawConfig| Config {
         name: raw.config_name,
         folder: raw.data_dir,
-        is_default: raw.default,
+        is_default: raw.default.unwrap_or(false),
         splits: match raw.data_files {
             None => Vec::new(),
             Some(DataFiles::One(pattern)) => vec![(None, vec![pattern])],
             Some(DataFiles::BySplit(splits)) => {
-                splits.into_iter().map(|(split, patterns)| (Some(split), patterns.into())).collect()
+                splits.into_iter().map(|(split, patterns)| (Some(split.into()), patterns.into())).collect()
             }
             Some(DataFiles::Entries(entries)) => {
                 let mut splits: Vec<(Option<String>, Vec<String>)> = Vec::new();
                 for entry in entries {
                     let (split, patterns) = match entry {
                         Entry::Pattern(pattern) => (None, vec![pattern]),
-                        Entry::Split { split, path } => (Some(split), path.into()),
+                        Entry::Split { split, path } => (Some(split.into()), path.into()),
                     };
                     match splits.iter_mut().find(|(other, _)| *other == split) {
                         Some((_, all)) => all.extend(patterns),
@@ -112,7 +159,7 @@ fn configs(text: &str) -> Option<Vec<Config>> {
             }
         },
     };
-    Some(card.configs.into_iter().map(config).collect())
+    Ok(card.configs.unwrap_or_default().into_iter().map(config).collect())
 }
 
 #[cfg(test)]
@@ -138,6 +185,8 @@ mod tests {
         );
         assert_eq!(splits(1), [(None, vec!["*.csv"])]);
         assert!(configs[1].is_default && splits(2).is_empty() && configs[2].folder.as_deref() == Some("sub"));
-        assert!(super::configs("# no front matter").is_none() && super::configs("---\n: [\n---\n").is_none());
+        for text in ["# no front matter", "---\n: [\n---\n", "---\nconfigs:\n---\n"] {
+            assert!(super::configs(text).unwrap().is_empty(), "{text}");
+        }
     }
 }

@@ -111,7 +111,7 @@ fn kind_of(first: u8) -> &'static str {
 }
 
 /// What a parser says, without its "at line 1 column 5": the line is the caller's to name.
-fn without_place(error: &serde_json::Error) -> String {
+pub(crate) fn without_place(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.rsplit_once(" at line ").map_or(text.clone(), |(message, _)| message.to_owned())
 }

@@ -2,7 +2,7 @@
 //!
 //! - `columns`: which column has which role; `schema`: the shapes, and what is refused;
 //! - `select`: which files a path stands for; `split`: by their names; `saved`: as `datasets` lists them; `card`: as a
-//!   README does;
+//!   README does; `shards`: whether all are there;
 //! - `format`: Parquet, Arrow or JSON Lines; `columnar` and `arrow`: record batches;
 //! - `jsonl`: objects by line, with `lines`, `utf16` and `json`;
 //! - `cells`: from cells to a row; `conversation`: text that is none.
@@ -21,6 +21,7 @@ mod saved;
 mod schema;
 mod select;
 mod select_error;
+mod shards;
 mod split;
 mod utf16;
 
@@ -209,6 +210,19 @@ impl RowReader {
         &self.unread
     }
 
+    /// A column for the task of a row that is of a type that names none: its name, and what it holds.
+    pub fn unusable_task(&self) -> Option<(&str, &str)> {
+        let mut layouts = self.files.iter().filter_map(|file| file.layout.as_ref());
+        let (column, holds) = layouts.find_map(|layout| layout.unusable_task.as_ref())?;
+        Some((column, holds))
+    }
+
+    /// The column that says the task of a row, if any file has one that can be read.
+    pub fn task_column(&self) -> Option<&str> {
+        let tasked = self.files.iter().filter_map(|file| file.layout.as_ref()).any(|layout| layout.tasked);
+        tasked.then(|| self.columns.name_of(Role::Task).unwrap_or(Role::Task.name()))
+    }
+
     /// The rows of the next file; `None` after the last.
     fn next_rows(&mut self) -> Option<Result<Rows, DataError>> {
         let file = self.files.get(self.next_file)?;
@@ -232,7 +246,10 @@ impl Iterator for RowReader {
                         (Some(_), _) => Ok(row),
                         (None, _) => {
                             let column = self.columns.name_of(Role::Task).unwrap_or(Role::Task.name());
-                            Err(row.fault(column, CellFault::Null))
+                            let layout = self.files[self.next_file - 1].layout.as_ref();
+                            let absent = layout.is_some_and(|layout| !layout.tasked);
+                            let fault = if absent { CellFault::NoTaskColumn } else { CellFault::Null };
+                            Err(row.fault(column, fault))
                         }
                     },
                     row => row,

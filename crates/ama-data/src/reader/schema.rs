@@ -126,6 +126,8 @@ pub(crate) struct Layout {
     pub(crate) tasked: bool,
     /// Whether the last column is a label in words, which may say that a completion is a bad one.
     pub(crate) labelled: bool,
+    /// A column for the task of a type that names none, and what it holds.
+    pub(crate) unusable_task: Option<(String, String)>,
     /// Columns of text, lists or objects that are not read and do not look like labels.
     pub(crate) unread: Vec<String>,
 }
@@ -211,6 +213,10 @@ pub(crate) fn detect(
         Some(kind) if need_task => return Err(file.wrong_type(Role::Task, WANT_TASK, kind)),
         _ => false,
     };
+    let unusable_task = file
+        .column(Role::Task)
+        .filter(|_| !tasked)
+        .map(|column| (column.name.clone(), column.kind.description()));
     let mut roles = schema.roles().to_vec();
     if checked {
         roles.extend([Role::Verifier, Role::Gold]);
@@ -257,7 +263,7 @@ pub(crate) fn detect(
     let unread = found.iter().filter(is_noted).map(|column| column.name.clone()).collect();
     let labelled = label.is_some();
     read.extend(label.map(|label| (None, label.name.clone())));
-    Ok(Layout { schema, columns: read, checked, tasked, labelled, unread })
+    Ok(Layout { schema, columns: read, checked, tasked, labelled, unusable_task, unread })
 }
 
 /// A file's columns and what they are taken for.

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::reader::shards;
+
 /// What a split is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SplitKind {
@@ -20,19 +22,22 @@ impl SplitKind {
     }
 
     /// The words that stand for it in names, as in `datasets`.
-    fn words(self) -> &'static [&'static str] {
+    pub(crate) fn words(self) -> &'static [&'static str] {
         match self {
             Self::Train => &["train", "training"],
             Self::Validation => &["validation", "valid", "val", "dev"],
-            Self::Test => &["test", "testing", "eval", "evaluation"],
+            Self::Test => &["test", "testing", "eval", "evaluation", "heldout", "holdout"],
         }
     }
 
+    /// `train` and `Train2`, but also `trainset`, `tests` and `evaldata`.
     fn of_word(word: &str) -> Option<Self> {
         let word = word.trim_end_matches(|c: char| c.is_ascii_digit()).to_ascii_lowercase();
-        [Self::Train, Self::Validation, Self::Test]
-            .into_iter()
-            .find(|kind| kind.words().contains(&word.as_str()))
+        let of_plain = |word: &str| {
+            [Self::Train, Self::Validation, Self::Test].into_iter().find(|kind| kind.words().contains(&word))
+        };
+        let glued = ["datasets", "dataset", "data", "sets", "set", "splits", "split", "pairs", "prefs", "s"];
+        of_plain(&word).or_else(|| glued.iter().find_map(|end| word.strip_suffix(end).and_then(of_plain)))
     }
 }
 
@@ -95,13 +100,37 @@ impl SplitChoice {
 /// none, or two.
 pub(crate) fn of_name(stem: &str) -> Option<(String, SplitKind)> {
     let base = without_shard(stem);
-    let mut kinds = base
-        .split(|c: char| !c.is_ascii_alphanumeric())
-        .filter_map(SplitKind::of_word)
-        .collect::<Vec<SplitKind>>();
+    let words = words(base);
+    let held_out = |pair: &[&str]| {
+        (pair[0].eq_ignore_ascii_case("held") || pair[0].eq_ignore_ascii_case("hold"))
+            && pair[1].eq_ignore_ascii_case("out")
+    };
+    let mut kinds: Vec<SplitKind> = words.iter().filter_map(|word| SplitKind::of_word(word)).collect();
+    if words.windows(2).any(held_out) {
+        kinds.push(SplitKind::Test);
+    }
     kinds.dedup();
     let [kind] = kinds[..] else { return None };
     Some((without_number(base).to_owned(), kind))
+}
+
+/// The words of a name, told apart by anything but letters and digits, and by capitals: `train`, `Pairs` of `trainPairs`.
+fn words(name: &str) -> Vec<&str> {
+    let mut words = Vec::new();
+    for part in name.split(|c: char| !c.is_ascii_alphanumeric()) {
+        let bytes = part.as_bytes();
+        let mut from = 0;
+        for at in 1..bytes.len() {
+            let after_small = !bytes[at - 1].is_ascii_uppercase();
+            let before_small = bytes.get(at + 1).is_some_and(u8::is_ascii_lowercase);
+            if bytes[at].is_ascii_uppercase() && (after_small || before_small) {
+                words.push(&part[from..at]);
+                from = at;
+            }
+        }
+        words.push(&part[from..]);
+    }
+    words
 }
 
 /// `train` of `train-2` and `train2`, `train_part` of `train_part3`; but `train_v2`, which is not a piece of `train_v1`.
@@ -113,25 +142,33 @@ fn without_number(base: &str) -> &str {
     if trimmed.len() < name.len() || piece || SplitKind::of_word(last).is_some() { trimmed } else { base }
 }
 
-/// Whether a name is a word for a split and nothing else.
+/// Whether a name is a word for a split and nothing else, but for numbers and the endings that preference data has:
+/// `train`, `train-2`, `test_prefs`; not `training_args` or `eval_results`.
 pub(crate) fn is_bare(stem: &str) -> bool {
-    stem.chars().all(char::is_alphabetic) && SplitKind::of_word(stem).is_some()
+    let base = without_number(without_shard(stem));
+    let (word, rest) = base.split_once(['_', '-', '.']).unwrap_or((base, "prefs"));
+    ["prefs", "pref", "pairs", "sft", "preferences"].contains(&rest)
+        && word.chars().all(char::is_alphabetic)
+        && SplitKind::of_word(word).is_some()
 }
 
 /// `train_prefs` of `train_prefs-00000-of-00002` and of `train_prefs-00000-of-00002-0123abcd`.
 fn without_shard(stem: &str) -> &str {
-    let numbered = |at: usize| {
-        let five = |text: Option<&str>| {
-            text.is_some_and(|text| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit()))
-        };
-        let (before, after) =
-            (at.checked_sub(5).and_then(|from| stem.get(from..at)), stem.get(at + 4..at + 9));
-        five(before) && five(after)
-    };
-    match stem.find("-of-").filter(|&at| numbered(at)) {
-        Some(at) => stem[..at - 5].trim_end_matches('-'),
-        None => stem,
-    }
+    shards::of_name(stem).map_or(stem, |shard| shard.base)
+}
+
+/// Two names that differ in nothing but a split glued to other letters (`mytrain` and `mytest`); the first such pair.
+pub(crate) fn glued<'a>(stems: &[&'a str]) -> Option<(&'a str, &'a str)> {
+    let others = || [SplitKind::Validation, SplitKind::Test].into_iter().flat_map(SplitKind::words);
+    stems.iter().find_map(|&train| {
+        let lower = train.to_lowercase();
+        if !lower.contains("train") {
+            return None;
+        }
+        let twins: Vec<String> = others().map(|word| lower.replacen("train", word, 1)).collect();
+        let twin = stems.iter().find(|stem| twins.contains(&stem.to_lowercase()))?;
+        Some((train, *twin))
+    })
 }
 
 #[cfg(test)]
@@ -154,6 +191,14 @@ mod tests {
             ("validation", "validation", Validation),
             ("dev-1", "dev", Validation),
             ("eval", "eval", Test),
+            ("trainset", "trainset", Train),
+            ("testsets", "testsets", Test),
+            ("trains", "trains", Train),
+            ("trainPairs", "trainPairs", Train),
+            ("DPOTestPairs", "DPOTestPairs", Test),
+            ("valdata-00000-of-00001", "valdata", Validation),
+            ("held_out", "held_out", Test),
+            ("my-holdout", "my-holdout", Test),
         ] {
             assert_eq!(of_name(stem), Some((name.to_owned(), kind)), "{stem}");
         }
@@ -162,6 +207,24 @@ mod tests {
         {
             assert_eq!(of_name(stem), None, "{stem}");
         }
+    }
+
+    #[test]
+    fn names_of_json_files() {
+        for stem in ["train", "train-2", "train_0", "test_prefs", "train_sft", "train-00000-of-00002"] {
+            assert!(is_bare(stem), "{stem}");
+        }
+        for stem in
+            ["training_args", "eval_results", "train_results", "trainer_state", "config", "train_test"]
+        {
+            assert!(!is_bare(stem), "{stem}");
+        }
+    }
+
+    #[test]
+    fn words_glued_to_others() {
+        assert_eq!(glued(&["a", "mytest", "mytrain"]), Some(("mytrain", "mytest")));
+        assert_eq!(glued(&["pretraining", "latest", "mytrain"]), None);
     }
 
     #[test]
