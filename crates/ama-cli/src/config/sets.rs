@@ -89,8 +89,11 @@ fn anchor_key(table: &mut Table, key: &str, folder: &Path) {
     }
 }
 
-/// `folder/text`, without `.` and `..` where that needs no file system.
+/// `folder/text`, without `.` and `..` where that needs no file system. What is no path of this machine stays as it is.
 fn join(folder: &Path, text: &str) -> String {
+    if is_elsewhere(text) {
+        return text.to_owned();
+    }
     let mut clean = PathBuf::new();
     for part in folder.join(text).components() {
         match part {
@@ -102,6 +105,11 @@ fn join(folder: &Path, text: &str) -> String {
         }
     }
     clean.to_string_lossy().into_owned()
+}
+
+/// Whether a text is an address (`hf://...`), or a path that a shell would have to expand (`~/...`).
+pub(super) fn is_elsewhere(text: &str) -> bool {
+    text.contains("://") || text == "~" || text.starts_with("~/")
 }
 
 /// Applies one `key=value`. Elements of `task` and `method` go by name or by number: `task.helpful.limit=100`.

@@ -96,6 +96,14 @@ fn unknown_keys_are_refused_with_the_nearest_one() {
 }
 
 #[test]
+fn what_is_no_path_of_this_machine_is_named_as_it_was_written() {
+    let fixture = Fixture::new();
+    let named = |path: &str| GOOD.replace("path = \"model\"", &format!("path = \"{path}\""));
+    fixture.refuses(&named("hf://org/name?x"), &["`model.path` names hf://org/name?x,", "download it first"]);
+    fixture.refuses(&named("~/models/m"), &["`model.path` names ~/models/m,", "write the path out"]);
+}
+
+#[test]
 fn missing_keys_and_wrong_types_are_refused() {
     let fixture = Fixture::new();
     fixture.refuses(&GOOD.replace("path = \"model\"", ""), &["missing key `model.path`", "Hugging Face"]);

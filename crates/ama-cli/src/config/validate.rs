@@ -10,6 +10,7 @@ use clap::ValueEnum as _;
 use super::error::ConfigError;
 use super::raw::{RawBase, RawConfig, RawSpecialist, RawTask};
 use super::reading;
+use super::sets::is_elsewhere;
 use super::settings::{
     BaseSettings, Config, Decay, InitKind, Length, LossKind, LossSettings, Passes, Start, TaskSettings,
     Training, Warmup,
@@ -224,9 +225,12 @@ impl Check<'_> {
     /// The path of `key`; it has to exist unless it is a glob pattern.
     pub(super) fn path(&self, key: &str, text: &str, remedy: &'static str) -> Result<PathBuf> {
         let target = PathBuf::from(text);
-        if target.exists() || text.contains(['*', '?', '[']) {
-            return Ok(target);
-        }
+        let remedy = match is_elsewhere(text) {
+            true if text.starts_with('~') => "`~` is expanded by a shell only: write the path out",
+            true => "it is no path of this machine: download it first, and name the folder or file",
+            false if target.exists() || text.contains(['*', '?', '[']) => return Ok(target),
+            false => remedy,
+        };
         Err(ConfigError::NoSuchPath { path: self.file.to_path_buf(), key: key.into(), target, remedy })
     }
 
