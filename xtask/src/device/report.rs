@@ -102,7 +102,7 @@ pub(super) fn page(results: &Results) -> String {
              logits again). Sums and preference losses are so small that their launches count more than their bytes. Extra memory \
              is the most that a call allocates at a time, gradients of weights and hidden states aside; what PyTorch keeps from its \
              forward to its backward pass is not in that of `logits_backward_in_place`, which only ours is. With `bf16` operands our \
-             logits and gradients are f32, PyTorch's are `bf16`.\n\n{kernels}"
+             logits and results are f32, PyTorch's are `bf16`.\n\n{kernels}"
         );
     }
     let training = tables::training(results);
@@ -133,9 +133,9 @@ fn machine(out: &mut String, results: &Results) {
         ("CUDA of the driver", text(&device["driver_cuda"])),
         ("clocks when idle (SM, memory; at most)", clocks(&found["nvidia_smi"])),
         ("clocks while kernels ran (MHz), power (W)", busy(&results.found("kernels")["clocks"])),
-        ("driver library", text(&found["libraries"]["driver"]["taken"])),
-        ("NVRTC", text(&found["libraries"]["nvrtc"]["taken"])),
-        ("cuBLASLt", text(&found["libraries"]["cublaslt"]["taken"])),
+        ("driver library", place(&text(&found["libraries"]["driver"]["taken"]))),
+        ("NVRTC", place(&text(&found["libraries"]["nvrtc"]["taken"]))),
+        ("cuBLASLt", place(&text(&found["libraries"]["cublaslt"]["taken"]))),
         ("PyTorch", text(&found["torch"])),
         ("processor", text(&found["system"]["processor"])),
         ("system", format!("{}, {}", text(&found["system"]["platform"]), text(&found["system"]["libc"]))),
@@ -160,6 +160,20 @@ fn clocks(smi: &Value) -> String {
 fn busy(clocks: &Value) -> String {
     let [sm, memory, power] = ["clocks.sm", "clocks.mem", "power.draw"].map(|field| text(&clocks[field]));
     if sm.is_empty() { sm } else { format!("{sm}, {memory}; {power}") }
+}
+
+/// A library's path without what only says whose machine it was: the page is committed.
+fn place(path: &str) -> String {
+    if let Some(at) = path.find("site-packages/") {
+        return path[at..].to_owned();
+    }
+    let parts: Vec<&str> = path.split('/').collect();
+    let kept = &parts[parts.len().saturating_sub(3)..];
+    if path.starts_with("/usr/") || kept.len() == parts.len() {
+        path.to_owned()
+    } else {
+        format!(".../{}", kept.join("/"))
+    }
 }
 
 /// Text of a value; empty for null.
@@ -238,6 +252,15 @@ mod unit {
             assert!(page.contains(line), "no `{line}` in\n{page}");
         }
         assert!(!page.contains("rehearsal on"), "{page}");
+    }
+
+    #[test]
+    fn paths_do_not_say_whose_machine_it_was() {
+        assert_eq!(place("/usr/local/cuda/lib64/libnvrtc.so.13"), "/usr/local/cuda/lib64/libnvrtc.so.13");
+        let wheel = "/srv/venv/lib/python3.12/site-packages/nvidia/cu13/lib/libnvrtc.so.13";
+        assert_eq!(place(wheel), "site-packages/nvidia/cu13/lib/libnvrtc.so.13");
+        assert_eq!(place("/srv/someone/cuda/lib64/libcuda.so.1"), ".../cuda/lib64/libcuda.so.1");
+        assert_eq!(place(""), "");
     }
 
     #[test]
