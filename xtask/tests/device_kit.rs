@@ -1,5 +1,6 @@
 //! The device kit's script (`src/device/kit.py`) with programs that hang, crash and lie: a part that fails is named with its
 //! reason, and all others still run.
+#![cfg(unix)]
 #![allow(clippy::print_stderr, reason = "a skipped test says why")]
 
 use std::fs;

@@ -39,6 +39,7 @@ fn rows_are_refused_by_file_row_and_column() {
 }
 
 /// What is read would be replaced by what is made of it, under whatever name.
+#[cfg(unix)]
 #[test]
 fn data_is_never_overwritten() {
     let lab = Lab::with_model();
@@ -64,6 +65,7 @@ fn data_is_never_overwritten() {
 }
 
 /// What is no file, and files that a model cannot do without, are not replaced.
+#[cfg(unix)]
 #[test]
 fn outputs_that_must_not_be_replaced_are_refused() {
     let lab = Lab::with_model();
