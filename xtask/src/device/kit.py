@@ -151,6 +151,8 @@ class Kit:
         # For our programs alone: PyTorch brings libraries of its own.
         self.environment = {**os.environ, "LD_LIBRARY_PATH": options.libraries}
         self.found = {}
+        # Of the program that ended last.
+        self.status = None
 
     def save(self, **found):
         """Adds to what the part has found and writes it at once."""
@@ -166,31 +168,29 @@ class Kit:
 
     def run(self, command, environment=None):
         """Runs a program to its end, its output in the log as it comes; returns exit status and output."""
-        log(f"$ {' '.join(map(str, command))}")
-        process = subprocess.Popen(
-            list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, errors="replace", env=environment or self.environment
-        )
-        lines = []
-        for line in process.stdout:
-            log(line.rstrip())
-            lines.append(line)
-        return process.wait(), "".join(lines)
+        said = []
+        try:
+            for line in self.lines(command, environment):
+                said.append(line)
+        except Failed:
+            pass  # the caller looks at the status
+        return self.status, "".join(said)
 
-    def lines(self, command):
+    def lines(self, command, environment=None):
         """Runs a program and yields its lines as they come; fails if it ends with another status than 0."""
         log(f"$ {' '.join(map(str, command))}")
         last = ""
         process = subprocess.Popen(
             list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, errors="replace", env=self.environment
+            text=True, errors="replace", env=environment or self.environment
         )
         for line in process.stdout:
             log(line.rstrip())
             last = line.strip() or last
             yield line
-        if process.wait() != 0:
-            raise Failed(f"{Path(command[0]).name} {ended(process.returncode)}: {last}")
+        self.status = process.wait()
+        if self.status != 0:
+            raise Failed(f"{Path(command[0]).name} {ended(self.status)}: {last}")
 
 
 class Clocks:
